@@ -1,0 +1,255 @@
+/**
+ * One entry in its canonical bytes, and the total order that decides every conflict.
+ *
+ *     offset  size  what
+ *          0     4  checksum: crc32 of the bytes from 4 on, seeded with a hash of the key (checksum.ts)
+ *          4     1  kind: 1 register, 2 tombstone; 3 is kept for the map; greater ones are unknown to us
+ *          5     1  flags: bit 0 = an expiry follows; the others are kept as they came
+ *          6    16  stamp: 48 bits of milliseconds, 16 bits of counter, 64 bits of writer
+ *         22     8  dot: origin
+ *         30     6  dot: sequence number
+ *         36     8  expiry, milliseconds since 1970 (only with flag bit 0)
+ *              ...  value bytes, as the writer encoded them
+ *
+ * Integers are big-endian, so that the order of bytes is the order of numbers. The checksum is last writer's
+ * work: whoever makes a row seals it, nobody changes it after.
+ *
+ * The order (join): the greater stamp wins; of equal stamps the smaller (kind, expiry, value bytes) wins; of
+ * entries equal in all that the smaller dot stays, which makes the join total. It is therefore commutative,
+ * associative and idempotent for every pair of kinds, unknown ones included.
+ */
+import { ReadmeshError } from '../errors.js';
+import type { Dot, OriginId, Row, StampHex } from './types.js';
+
+export const KIND_REGISTER = 1;
+export const KIND_TOMBSTONE = 2;
+
+const FLAG_EXPIRY = 1;
+const AT_KIND = 4;
+const AT_FLAGS = 5;
+export const AT_STAMP = 6;
+const AT_ORIGIN = 22;
+const AT_SEQ = 30;
+const HEADER = 36;
+const EXPIRY_BYTES = 8;
+
+/** Longest key in bytes of UTF-8. */
+export const KEY_BYTES_MAX = 1_024;
+/** Bytes a row adds to its value. */
+export const ROW_OVERHEAD_MAX = HEADER + EXPIRY_BYTES;
+
+/** Computes the checksum of a row under its key. Injected, so that the core needs no native code. */
+export type Checksum = (key: string, row: Row) => number;
+
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
+
+export function toHex(bytes: Uint8Array, from: number, to: number): string {
+  let out = '';
+  for (let i = from; i < to; i++) out += HEX[bytes[i]!];
+  return out;
+}
+
+export function writeHex(hex: string, into: Uint8Array, at: number): void {
+  for (let i = 0; i < hex.length; i += 2) into[at + (i >> 1)] = Number.parseInt(hex.slice(i, i + 2), 16);
+}
+
+/** Origins repeat in almost every row: remember the text of the last few. */
+const originCache = new Map<number, Map<number, OriginId>>();
+const ORIGIN_CACHE_MAX = 4_096;
+
+function u32(bytes: Uint8Array, at: number): number {
+  return ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0;
+}
+
+export function originOf(row: Row): OriginId {
+  const high = u32(row, AT_ORIGIN);
+  const low = u32(row, AT_ORIGIN + 4);
+  let lows = originCache.get(high);
+  const known = lows?.get(low);
+  if (known !== undefined) return known;
+  const origin = toHex(row, AT_ORIGIN, AT_SEQ);
+  if (originCache.size >= ORIGIN_CACHE_MAX) originCache.clear();
+  lows = originCache.get(high);
+  if (lows === undefined) originCache.set(high, (lows = new Map()));
+  lows.set(low, origin);
+  return origin;
+}
+
+export function seqOf(row: Row): number {
+  return ((row[AT_SEQ]! << 8) | row[AT_SEQ + 1]!) * 0x1_0000_0000 + u32(row, AT_SEQ + 2);
+}
+
+export function dotOf(row: Row): Dot {
+  return { origin: originOf(row), seq: seqOf(row) };
+}
+
+export function kindOf(row: Row): number {
+  return row[AT_KIND]!;
+}
+
+export function isTombstone(row: Row): boolean {
+  return row[AT_KIND] === KIND_TOMBSTONE;
+}
+
+export function stampHexOf(row: Row): StampHex {
+  return toHex(row, AT_STAMP, AT_ORIGIN);
+}
+
+export function stampMsOf(row: Row): number {
+  return u32(row, AT_STAMP) * 0x1_0000 + ((row[AT_STAMP + 4]! << 8) | row[AT_STAMP + 5]!);
+}
+
+export function stampCounterOf(row: Row): number {
+  return (row[AT_STAMP + 6]! << 8) | row[AT_STAMP + 7]!;
+}
+
+/** Milliseconds since 1970 at which the entry ends, or undefined. */
+export function expiresAtOf(row: Row): number | undefined {
+  if ((row[AT_FLAGS]! & FLAG_EXPIRY) === 0) return undefined;
+  return u32(row, HEADER) * 0x1_0000_0000 + u32(row, HEADER + 4);
+}
+
+/** Offset of the value bytes in the row. */
+export function valueOffset(row: Row): number {
+  return (row[AT_FLAGS]! & FLAG_EXPIRY) === 0 ? HEADER : HEADER + EXPIRY_BYTES;
+}
+
+/** The checksum that the row claims. */
+export function claimedChecksum(row: Row): number {
+  return u32(row, 0);
+}
+
+export interface NewEntry {
+  readonly kind: number;
+  /** 16 bytes. */
+  readonly stamp: Uint8Array;
+  readonly origin: OriginId;
+  readonly seq: number;
+  readonly expiresAt?: number;
+  readonly value: Uint8Array;
+}
+
+const NOTHING = new Uint8Array(0);
+export const NO_VALUE: Uint8Array = NOTHING;
+
+/** Builds and seals a row. */
+export function makeRow(key: string, entry: NewEntry, checksum: Checksum): Row {
+  const offset = entry.expiresAt === undefined ? HEADER : HEADER + EXPIRY_BYTES;
+  const row = new Uint8Array(offset + entry.value.length);
+  row[AT_KIND] = entry.kind;
+  row[AT_FLAGS] = entry.expiresAt === undefined ? 0 : FLAG_EXPIRY;
+  row.set(entry.stamp, AT_STAMP);
+  writeHex(entry.origin, row, AT_ORIGIN);
+  const high = Math.floor(entry.seq / 0x1_0000_0000);
+  row[AT_SEQ] = high >>> 8;
+  row[AT_SEQ + 1] = high;
+  writeU32(row, AT_SEQ + 2, entry.seq >>> 0);
+  if (entry.expiresAt !== undefined) {
+    writeU32(row, HEADER, Math.floor(entry.expiresAt / 0x1_0000_0000));
+    writeU32(row, HEADER + 4, entry.expiresAt >>> 0);
+  }
+  row.set(entry.value, offset);
+  writeU32(row, 0, checksum(key, row));
+  return row;
+}
+
+function writeU32(into: Uint8Array, at: number, value: number): void {
+  into[at] = value >>> 24;
+  into[at + 1] = value >>> 16;
+  into[at + 2] = value >>> 8;
+  into[at + 3] = value;
+}
+
+/**
+ * Refuses bytes that are not a row of ours before anything is merged: too short, kind 0, sequence number 0,
+ * or a checksum that does not fit the key. Kinds that we do not know pass, and are stored and forwarded as
+ * they came. Throws PROTOCOL_ERROR.
+ */
+export function assertRow(key: string, row: Row, checksum: Checksum): void {
+  const why =
+    row.length < HEADER || row.length < valueOffset(row)
+      ? 'is too short'
+      : row[AT_KIND] === 0
+        ? 'has kind 0'
+        : seqOf(row) === 0
+          ? 'has sequence number 0'
+          : claimedChecksum(row) !== checksum(key, row)
+            ? 'has a bad checksum'
+            : undefined;
+  if (why !== undefined)
+    throw new ReadmeshError('PROTOCOL_ERROR', `a record for key ${JSON.stringify(key)} ${why}`);
+}
+
+export function compareBytes(
+  a: Uint8Array,
+  aFrom: number,
+  aTo: number,
+  b: Uint8Array,
+  bFrom: number,
+  bTo: number,
+): number {
+  const length = Math.min(aTo - aFrom, bTo - bFrom);
+  for (let i = 0; i < length; i++) {
+    const difference = a[aFrom + i]! - b[bFrom + i]!;
+    if (difference !== 0) return difference;
+  }
+  return aTo - aFrom - (bTo - bFrom);
+}
+
+export function compareStamps(a: Row, b: Row): number {
+  return compareBytes(a, AT_STAMP, AT_ORIGIN, b, AT_STAMP, AT_ORIGIN);
+}
+
+/** Positive: the content of `a` wins over that of `b`. 0: both say the same, whatever their dots. */
+export function compareEntries(a: Row, b: Row): number {
+  const stamps = compareStamps(a, b);
+  if (stamps !== 0) return stamps;
+  const kinds = b[AT_KIND]! - a[AT_KIND]!;
+  if (kinds !== 0) return kinds;
+  const expiries = (expiresAtOf(b) ?? 0) - (expiresAtOf(a) ?? 0);
+  if (expiries !== 0) return expiries;
+  return compareBytes(b, valueOffset(b), b.length, a, valueOffset(a), a.length);
+}
+
+/** Positive: `a` stays over `b`; 0 only for rows with equal content and equal dot. */
+export function compareRows(a: Row, b: Row): number {
+  const entries = compareEntries(a, b);
+  return entries !== 0 ? entries : compareBytes(b, AT_ORIGIN, HEADER, a, AT_ORIGIN, HEADER);
+}
+
+export function join(a: Row, b: Row): Row {
+  return compareRows(a, b) >= 0 ? a : b;
+}
+
+/** Length of a well-formed string in bytes of UTF-8, or -1 when it holds a lone surrogate. */
+export function utf8Length(text: string): number {
+  let bytes = 0;
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i);
+    if (unit < 0x80) bytes += 1;
+    else if (unit < 0x800) bytes += 2;
+    else if (unit < 0xd800 || unit > 0xdfff) bytes += 3;
+    else {
+      const next = text.charCodeAt(i + 1);
+      if (unit > 0xdbff || !(next >= 0xdc00 && next <= 0xdfff)) return -1;
+      bytes += 4;
+      i++;
+    }
+  }
+  return bytes;
+}
+
+/** Throws INVALID_KEY unless the key is well-formed UTF-8 of 1 to 1,024 bytes. Returns its length in bytes. */
+export function assertKey(key: unknown): number {
+  if (typeof key !== 'string') throw new ReadmeshError('INVALID_KEY', `a key is a string, not ${typeof key}`);
+  if (key.length === 0) throw new ReadmeshError('INVALID_KEY', 'a key has at least one character');
+  const bytes = key.length > KEY_BYTES_MAX ? key.length : utf8Length(key);
+  if (bytes === -1)
+    throw new ReadmeshError('INVALID_KEY', 'the key holds a lone surrogate: use well-formed Unicode');
+  if (bytes > KEY_BYTES_MAX)
+    throw new ReadmeshError(
+      'INVALID_KEY',
+      `the key is longer than ${KEY_BYTES_MAX} bytes of UTF-8: shorten it`,
+    );
+  return bytes;
+}

@@ -1,0 +1,163 @@
+/**
+ * What peers say to each other, as values. The bytes are src/protocol.ts's concern, so that the node and the
+ * simulator send the same encoded frames and the core never sees an encoding.
+ *
+ * A link begins with one `hello` from each side; nothing else is accepted before it. `refuse` says why a link
+ * is closed. All integers are non-negative and below 2^53; times are milliseconds.
+ */
+import type { MemberRow, OriginId, Row } from './types.js';
+
+/** Where a node stands, as its peers see it. */
+export type PeerPhase = 'new' | 'bootstrapping' | 'ready';
+
+export interface Hello {
+  readonly type: 'hello';
+  /** Version of this protocol that the sender speaks. */
+  readonly version: number;
+  readonly cluster: string;
+  /** Which founding of the cluster the sender belongs to; empty while it is new. */
+  readonly clusterUid: string;
+  readonly name: string;
+  readonly host: string;
+  readonly address: string;
+  readonly origin: OriginId;
+  /** Random per opening of the store: two live runs of one origin are a clone. 16 hex digits. */
+  readonly run: string;
+  readonly phase: PeerPhase;
+  /** True when the sender founded its cluster and no other member has ever joined. */
+  readonly alone: boolean;
+  readonly wallMs: number;
+  /** Head that the sender has for its own origin. */
+  readonly head: number;
+}
+
+export interface Refuse {
+  readonly type: 'refuse';
+  readonly code: string;
+  readonly message: string;
+}
+
+/** The member table, whole or in part; rows and removals merge. */
+export interface Members {
+  readonly type: 'members';
+  readonly rows: readonly MemberRow[];
+  /** Origins that an operator removed. */
+  readonly removed: readonly OriginId[];
+}
+
+/** Heartbeat. Announces what is written to the sender's disk. */
+export interface Beat {
+  readonly type: 'beat';
+  readonly wallMs: number;
+  readonly phase: PeerPhase;
+  readonly clusterUid: string;
+  readonly alone: boolean;
+  /** Hash of the sender's whole vector and of its member table. */
+  readonly vectorHash: string;
+  readonly membersHash: string;
+  /** True: `vector` is the whole vector. False: what changed since the previous beat on this link. */
+  readonly whole: boolean;
+  readonly vector: readonly VectorEntry[];
+  /** Liveness of members the sender has heard of: origin and beat counter. */
+  readonly heard: readonly (readonly [origin: OriginId, counter: number])[];
+}
+
+export type VectorEntry = readonly [origin: OriginId, head: number, top: number];
+
+/** Asks for the whole vector and the whole member table in the next beat. */
+export interface Resend {
+  readonly type: 'resend';
+  readonly vector: boolean;
+  readonly members: boolean;
+}
+
+/**
+ * Records that origin accepted with sequence numbers in (from, to], or the current records of those keys.
+ * `from === to` carries records only to have them acknowledged, and moves no head.
+ */
+export interface Push {
+  readonly type: 'push';
+  /** Named per link, rising; what an `ack` answers. 0: no acknowledgement wanted. */
+  readonly frame: number;
+  readonly origin: OriginId;
+  readonly from: number;
+  readonly to: number;
+  readonly keys: readonly string[];
+  readonly rows: readonly Row[];
+}
+
+/** Every record of each named frame, or what superseded it, is written here (flushed: and on stable storage). */
+export interface Ack {
+  readonly type: 'ack';
+  readonly flushed: boolean;
+  readonly frames: readonly number[];
+}
+
+/** The sender gets this origin's frames sooner from elsewhere: announce heads only, until it pulls. */
+export interface Prune {
+  readonly type: 'prune';
+  readonly origins: readonly OriginId[];
+}
+
+/** Opens a catch-up session by dots: everything above `heads`, from one snapshot. */
+export interface Pull {
+  readonly type: 'pull';
+  readonly session: number;
+  readonly heads: readonly (readonly [origin: OriginId, head: number])[];
+}
+
+/** Opens a bootstrap session by key range: everything with a key greater than `after` (null: everything). */
+export interface PullRange {
+  readonly type: 'pull-range';
+  readonly session: number;
+  readonly after: string | null;
+}
+
+/** The answer to either: the snapshot is open and these are its heads. */
+export interface SessionOpened {
+  readonly type: 'session-opened';
+  readonly session: number;
+  readonly heads: readonly (readonly [origin: OriginId, head: number])[];
+}
+
+export interface Chunk {
+  readonly type: 'chunk';
+  readonly session: number;
+  /** From 0, rising by one. */
+  readonly index: number;
+  readonly keys: readonly string[];
+  readonly rows: readonly Row[];
+  readonly last: boolean;
+  /** Greatest dot per origin held by the snapshot; only with `last` of a session by dots. */
+  readonly tops: readonly (readonly [origin: OriginId, top: number])[];
+}
+
+/** The chunk is applied: the sender may go on. */
+export interface ChunkAck {
+  readonly type: 'chunk-ack';
+  readonly session: number;
+  readonly index: number;
+}
+
+/** Either side gives the session up; `busy` asks to try elsewhere. */
+export interface SessionEnd {
+  readonly type: 'session-end';
+  readonly session: number;
+  readonly code: 'busy' | 'not-ready' | 'failed' | 'cancelled';
+}
+
+export type PeerMessage =
+  | Hello
+  | Refuse
+  | Members
+  | Beat
+  | Resend
+  | Push
+  | Ack
+  | Prune
+  | Pull
+  | PullRange
+  | SessionOpened
+  | Chunk
+  | ChunkAck
+  | SessionEnd;

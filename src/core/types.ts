@@ -1,0 +1,74 @@
+/**
+ * The words of the core. Nothing here knows a socket, a disk or a clock.
+ */
+
+/** 64 random bits that name one unbroken run of sequence numbers; 16 lower-case hex digits. */
+export type OriginId = string;
+
+/** HLC stamp as text: 32 lower-case hex digits; their order is the order of writes. */
+export type StampHex = string;
+
+/**
+ * One record in its canonical bytes (see entry.ts for the layout): the same bytes travel on the wire and lie
+ * on disk. Treated as immutable everywhere.
+ */
+export type Row = Uint8Array;
+
+/** Names one accepted write: the node's origin that accepted it and its sequence number there, from 1. */
+export interface Dot {
+  readonly origin: OriginId;
+  readonly seq: number;
+}
+
+/** Records as parallel arrays: `rows[i]` belongs to `keys[i]`. */
+export interface Records {
+  readonly keys: readonly string[];
+  readonly rows: readonly Row[];
+}
+
+/** What one clock reading holds. `mono` never goes back; `wall` may. Both in milliseconds. */
+export interface Instant {
+  readonly wall: number;
+  readonly mono: number;
+}
+
+/** What this node remembers of a member. Last writer (greatest `stamp`) wins, per name. */
+export interface MemberRow {
+  readonly name: string;
+  /** Label by which acknowledging hosts are counted. */
+  readonly host: string;
+  /** `host:port` to dial; empty for a member that does not listen. */
+  readonly address: string;
+  readonly origin: OriginId;
+  readonly stamp: StampHex;
+}
+
+/**
+ * What one atomic write to the store holds. The store derives the physical rows: for each of `rows` the entry
+ * and its dot row; for each `replaces` the removal of that dot row.
+ */
+export interface StoreBatch {
+  readonly id: number;
+  readonly rows: ReadonlyMap<string, BatchRow>;
+  /** Heads that changed, with their new value. */
+  readonly heads: ReadonlyMap<OriginId, number>;
+  /** Highest stamp this store has seen: milliseconds and counter. Absent when unchanged. */
+  readonly hlc?: { readonly ms: number; readonly counter: number };
+  /** Named small records of the node (identity, members, bootstrap progress). null deletes. */
+  readonly meta: ReadonlyMap<string, Uint8Array | null>;
+}
+
+export interface BatchRow {
+  readonly row: Row;
+  /** Dot of the row that this one replaces in the store, if any. Its dot row goes in the same batch. */
+  readonly replaces: Dot | undefined;
+}
+
+/** What the store says about itself when it is opened. */
+export interface Recovered {
+  readonly heads: ReadonlyMap<OriginId, number>;
+  /** Greatest dot held per origin (also of origins that have no head yet). */
+  readonly tops: ReadonlyMap<OriginId, number>;
+  readonly hlc: { readonly ms: number; readonly counter: number };
+  readonly meta: ReadonlyMap<string, Uint8Array>;
+}

@@ -1,0 +1,149 @@
+/**
+ * The one interface that applications program against. A full replica in the process (`openReplica`)
+ * and a light client of nearby daemons (`connect`) both implement it, so that moving between them is
+ * a change of one line.
+ */
+
+/** What msgpack carries. Objects are plain; a member named `__proto__` is refused. */
+export type Value =
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | Uint8Array
+  | Date
+  | readonly Value[]
+  | { readonly [member: string]: Value };
+
+/** Key range in byte order of UTF-8. `prefix` combines with the bounds (the intersection is read). */
+export interface Range {
+  gt?: string;
+  gte?: string;
+  lt?: string;
+  lte?: string;
+  prefix?: string;
+  /** Descending order. Default false. */
+  reverse?: boolean;
+  /** Greatest number of entries. Default: no limit. */
+  limit?: number;
+}
+
+export interface WriteOptions {
+  /** Hosts (by label) that must hold the write before it is acknowledged. Default 2 (1 while the cluster has one member). */
+  replicas?: number;
+  /** Whether each of them must have flushed it to disk. Default true. */
+  fsync?: boolean;
+  /** Deadline of the acknowledgement in milliseconds. Default 3,000. */
+  timeoutMs?: number;
+  /** Refused with UNSUPPORTED until expiry exists. */
+  ttlMs?: number;
+  /** Stamp (32 hex digits) of an earlier attempt of this very write, which makes the retry idempotent. For a batch: of its first operation. */
+  stamp?: string;
+}
+
+export interface Receipt {
+  /** The HLC stamp that the write bears: 32 hex digits whose order is the order of writes. For a batch: its last operation's. */
+  stamp: string;
+  /** How many hosts hold the write for certain. */
+  replicas: number;
+  /** Opaque session token. */
+  token: string;
+  /** True when a newer write of the key had already won (for a batch: of any of its keys). */
+  superseded: boolean;
+}
+
+export type BatchOperation = { type: 'put'; key: string; value: Value } | { type: 'del'; key: string };
+
+export type Change<T = Value> =
+  | { type: 'put'; key: string; value: T; stamp: string }
+  | { type: 'del'; key: string; stamp: string };
+
+export interface WatchOptions {
+  /** Ends the iteration. */
+  signal?: AbortSignal;
+}
+
+export interface ReadyOptions {
+  /** `local`: reads are served. `synced`: and everything that a majority of members had announced by the call is here. Default `local`. */
+  level?: 'local' | 'synced';
+  /** Default 30,000. */
+  timeoutMs?: number;
+}
+
+export type Phase = 'founding' | 'joining' | 'bootstrapping' | 'ready' | 'expelled' | 'failed' | 'closed';
+
+export interface MemberStatus {
+  name: string;
+  host: string;
+  address: string;
+  /** Origin id, 16 hex digits. */
+  origin: string;
+  self: boolean;
+  /** `alive`: heard of lately (phi-accrual); `suspect`: overdue; `unknown`: never heard since the start. */
+  state: 'alive' | 'suspect' | 'unknown';
+  /** Whether this node has a live link to it. */
+  linked: boolean;
+  /** Milliseconds since it was last heard of, absent when never. */
+  lastHeardMs?: number;
+}
+
+export interface HealthIssue {
+  code: string;
+  message: string;
+}
+
+export interface Status {
+  cluster: string;
+  /** Identity of this founding of the cluster, 16 hex digits. Empty while joining. */
+  clusterUid: string;
+  name: string;
+  host: string;
+  address: string;
+  origin: string;
+  phase: Phase;
+  ready: boolean;
+  /** Empty when all is well. */
+  issues: HealthIssue[];
+  members: MemberStatus[];
+  /** Version vector of what is written to this node's disk: head per origin. */
+  heads: Record<string, number>;
+  bootstrap?: { source: string; entries: number; bytes: number; elapsedMs: number };
+  queues: {
+    /** Local and received records not yet written, and their bytes. */
+    pendingRows: number;
+    pendingBytes: number;
+    /** Local writes that wait for their acknowledgement. */
+    unacknowledged: number;
+  };
+  counters: Record<string, number>;
+  uptimeMs: number;
+  version: string;
+}
+
+export interface ReadStore extends AsyncDisposable {
+  /** The value, or undefined when the key is missing. Objects and arrays are frozen. */
+  get<T = Value>(key: string): Promise<T | undefined>;
+  /** Values in the order of `keys`. */
+  getMany<T = Value>(keys: readonly string[]): Promise<(T | undefined)[]>;
+  has(key: string): Promise<boolean>;
+  keys(range?: Range): AsyncIterableIterator<string>;
+  values<T = Value>(range?: Range): AsyncIterableIterator<T>;
+  entries<T = Value>(range?: Range): AsyncIterableIterator<[string, T]>;
+  put(key: string, value: Value, options?: WriteOptions): Promise<Receipt>;
+  del(key: string, options?: WriteOptions): Promise<Receipt>;
+  /** Atomic on the accepting host's disk; stamps are consecutive, in order; a key may repeat. At most 1,024 operations and 4 MiB. */
+  batch(operations: readonly BatchOperation[], options?: WriteOptions): Promise<Receipt>;
+  /** Changes of keys under `prefix` from now on. Ends by `signal`, `return()` or `close()`. */
+  watch<T = Value>(prefix?: string, options?: WatchOptions): AsyncIterableIterator<Change<T>>;
+  ready(options?: ReadyOptions): Promise<void>;
+  status(): Promise<Status>;
+  close(): Promise<void>;
+}
+
+/** A full replica in this process: reads may be synchronous. */
+export interface Replica extends ReadStore {
+  getSync<T = Value>(key: string): T | undefined;
+  /** `host:port` that this replica listens on; undefined when it does not listen. */
+  readonly address: string | undefined;
+}

@@ -1,0 +1,85 @@
+/**
+ * What a running node offers to its faces: the HTTP routes (http.ts) and the server side of the client
+ * protocol (client/server.ts) see this and nothing else of the node. Values pass through as the bytes that
+ * their writer encoded. Implemented by node.ts.
+ */
+import type { Row, StampHex } from './core/types.js';
+import type { Range, Receipt, Status } from './read-store.js';
+
+/** One operation of a write, already encoded. */
+export interface WriteOp {
+  readonly key: string;
+  /** KIND_REGISTER or KIND_TOMBSTONE (core/entry.ts). */
+  readonly kind: number;
+  /** msgpack bytes; empty for a tombstone. */
+  readonly value: Uint8Array;
+  /** Fixed by the writer (light client, HTTP retry), or absent: the node stamps it. */
+  readonly stamp?: StampHex;
+}
+
+export interface WriteRequest {
+  readonly ops: readonly WriteOp[];
+  readonly replicas?: number;
+  readonly fsync?: boolean;
+  readonly timeoutMs?: number;
+}
+
+/** A change as it was written to this node's disk. */
+export interface RowChange {
+  readonly key: string;
+  readonly row: Row;
+}
+
+/** Live rows (no tombstones) in byte order of keys. */
+export interface RowScan {
+  /** Up to `rowsMax` rows; empty at the end. */
+  next(rowsMax: number): Promise<{ keys: readonly string[]; rows: readonly Row[] }>;
+  close(): Promise<void>;
+}
+
+export interface VerifyReport {
+  /** True when every member holds the same entries at one version vector. */
+  identical: boolean;
+  /** Live entries and tombstones at the asked node. */
+  entries: number;
+  members: {
+    name: string;
+    address: string;
+    state: 'identical' | 'differs' | 'unreachable';
+    message?: string;
+  }[];
+  /** Some of the keys that differ (at most 20), with the stamp that each member holds ('' for none). */
+  differing: { key: string; stamps: Record<string, string> }[];
+}
+
+/** Hash over all entries of one node from one snapshot. */
+export interface DigestReport {
+  /** origin -> head, of the snapshot. */
+  heads: Record<string, number>;
+  entries: number;
+  /** 256 hashes, one per bucket of keys. */
+  buckets: string[];
+}
+
+export interface NodeService {
+  /** Milliseconds of the node's hybrid logical clock; a client merges it before it stamps. */
+  clockMs(): number;
+  /** The live row, synchronously. Throws NOT_READY, DAMAGED, CLOSED. */
+  readRow(key: string): Row | undefined;
+  readRows(keys: readonly string[]): Promise<(Row | undefined)[]>;
+  scanRows(range: Range): RowScan;
+  /** Resolves once the asked hosts hold it. */
+  write(request: WriteRequest): Promise<Receipt>;
+  /** Calls back for each change of a key under `prefix`, after it is written. Returns the unsubscriber. */
+  subscribe(prefix: string, onChange: (change: RowChange) => void): () => void;
+  status(): Status;
+  ready(level: 'local' | 'synced', timeoutMs: number): Promise<void>;
+  /** Removes a member by name; resolves once this node has written the removal. Throws NOT_FOUND. */
+  removeMember(name: string): Promise<void>;
+  /** Hash of this node alone. */
+  digest(): Promise<DigestReport>;
+  /** Key and stamp of each entry (tombstones included) in one bucket of `digest`. */
+  digestBucket(bucket: number): Promise<{ key: string; stamp: StampHex }[]>;
+  /** Compares all members at equal vectors. */
+  verify(timeoutMs: number): Promise<VerifyReport>;
+}

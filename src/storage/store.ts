@@ -1,0 +1,62 @@
+/**
+ * The storage port: what the node and the simulator ask of a disk. `contract.ts` in test/storage is run on
+ * every implementation.
+ *
+ * Row families (physical keys): `e` + key -> row (entry.ts; it bears its own checksum); `d` + origin (16 hex)
+ * + sequence number (12 hex) -> key; `h` + origin -> head; `m` + name -> meta. Values of the latter three are
+ * sealed: crc32 of (physical key, payload), then the payload.
+ *
+ * Ordering: at most one `write` is in flight; a second call before the first settled is our own bug and
+ * throws. After a `write` failed, every later one fails with STORE_FAILED until the store is reopened, since
+ * the failed batch may or may not come back (indeterminate). Reads go on.
+ */
+import type { OriginId, Records, Recovered, Row, StoreBatch } from '../core/types.js';
+
+export interface KeyRange {
+  /** Exclusive lower bound, or inclusive one. */
+  readonly gt?: string;
+  readonly gte?: string;
+  readonly lt?: string;
+  readonly lte?: string;
+  /** Only keys that begin with it; intersects with the bounds. */
+  readonly prefix?: string;
+  readonly reverse?: boolean;
+  /** Greatest number of rows; default no limit. Tombstones count. */
+  readonly limit?: number;
+}
+
+/** A cursor over entries in byte order of keys. Tombstones are among them: rows are not interpreted. */
+export interface RowCursor {
+  /** Up to `rowsMax` rows or about `bytesMax` bytes, at least one; empty at the end. Damaged rows throw DAMAGED with `details.key`. */
+  next(rowsMax: number, bytesMax: number): Promise<Records>;
+  close(): Promise<void>;
+}
+
+/** One consistent view. Holds disk space until closed: always close it, within a bounded time. */
+export interface Snapshot {
+  /** Heads as they were when the snapshot was taken. */
+  readonly heads: ReadonlyMap<OriginId, number>;
+  /** Greatest dot held per origin in this snapshot, at least. */
+  tops(): Promise<ReadonlyMap<OriginId, number>>;
+  rows(range: KeyRange): RowCursor;
+  /** Every current record with a dot above `heads` (missing origin: 0), grouped by origin, in order of sequence. */
+  above(heads: ReadonlyMap<OriginId, number>): RowCursor;
+  close(): Promise<void>;
+}
+
+export interface Store {
+  /** Whether every write is flushed to stable storage before it resolves. */
+  readonly flushes: boolean;
+  /** What was on disk when it was opened. */
+  readonly recovered: Recovered;
+  /** The row as last written, checksum verified. Throws DAMAGED. Synchronous and never waits for a write. */
+  getRow(key: string): Row | undefined;
+  /** In the order of `keys`. Throws DAMAGED. */
+  getRows(keys: readonly string[]): Promise<(Row | undefined)[]>;
+  /** Atomic. Rejects with STORE_FAILED; whether the batch is on disk is then unknown. */
+  write(batch: StoreBatch): Promise<void>;
+  snapshot(): Promise<Snapshot>;
+  /** Entries outside any snapshot of ours (still one consistent iterator). */
+  rows(range: KeyRange): RowCursor;
+  close(): Promise<void>;
+}
