@@ -1,0 +1,156 @@
+/**
+ * Which hosts hold what. An acknowledgement answers a named frame on a link, sent by a peer after it wrote the
+ * frame's records (or what superseded them); heads are never taken for acknowledgements. Hosts are counted by
+ * label, so that two members on one machine count once.
+ *
+ * All writes of one batch share one frame, and so one set of hosts (`Group`). A frame whose writes are not yet
+ * answered is kept, and sent again to whoever connects or drains; once all its writes are settled or expired it
+ * is forgotten.
+ */
+import type { Effect } from './io.js';
+import type { Push } from './messages.js';
+import type { StampHex } from './types.js';
+
+export interface PendingWrite {
+  readonly id: number;
+  readonly needed: number;
+  readonly fsync: boolean;
+  /** Monotonic ms. */
+  readonly deadline: number;
+  readonly stamp: StampHex;
+  readonly token: string;
+  readonly superseded: boolean;
+  done: boolean;
+}
+
+export interface Group {
+  readonly frame: number;
+  readonly push: Push;
+  readonly bytes: number;
+  readonly written: Set<string>;
+  readonly flushed: Set<string>;
+  writes: PendingWrite[];
+}
+
+/** Deadlines are rounded up to this many ms, so that a burst of writes expires in one sweep. */
+const SWEEP_MS = 20;
+
+export class Acknowledgements {
+  readonly #groups = new Map<number, Group>();
+  readonly #pending = new Map<PendingWrite, Group | undefined>();
+  readonly #emit: (effect: Effect) => void;
+  #frames = 0;
+  /** Bytes of the frames that are kept. */
+  bytes = 0;
+
+  constructor(emit: (effect: Effect) => void) {
+    this.#emit = emit;
+  }
+
+  get unsettled(): number {
+    return this.#pending.size;
+  }
+
+  nextFrame(): number {
+    return ++this.#frames;
+  }
+
+  /** A write was accepted; it may expire even before it is written. */
+  accept(write: PendingWrite): void {
+    this.#pending.set(write, undefined);
+  }
+
+  /** The batch of these writes is written here. Returns true while hosts are still missing: the frame is to be pushed with a name. */
+  open(group: Group): boolean {
+    group.writes = group.writes.filter((write) => !write.done);
+    this.#settle(group);
+    if (group.writes.length === 0) return false;
+    for (const write of group.writes) this.#pending.set(write, group);
+    this.#groups.set(group.frame, group);
+    this.bytes += group.bytes;
+    return true;
+  }
+
+  /** `host` holds the frame. */
+  acknowledge(frame: number, host: string, flushed: boolean): void {
+    const group = this.#groups.get(frame);
+    if (group === undefined) return;
+    group.written.add(host);
+    if (flushed) group.flushed.add(host);
+    this.#settle(group);
+    if (group.writes.length === 0) this.#forget(group);
+  }
+
+  /** Frames that a newly linked or drained peer has to be sent, oldest first. */
+  outstanding(host: string): Push[] {
+    const out: Push[] = [];
+    for (const group of this.#groups.values()) if (!group.flushed.has(host)) out.push(group.push);
+    return out;
+  }
+
+  /** Rejects what is overdue; returns the next time to look, if any write still waits. */
+  expire(now: number): number | undefined {
+    let next: number | undefined;
+    const touched = new Set<Group>();
+    for (const [write, group] of this.#pending) {
+      if (write.deadline > now) {
+        if (next === undefined || write.deadline < next) next = write.deadline;
+        continue;
+      }
+      write.done = true;
+      this.#pending.delete(write);
+      const hosts = group === undefined ? 0 : (write.fsync ? group.flushed : group.written).size;
+      this.#emit(ackTimeout(write, hosts));
+      if (group !== undefined) touched.add(group);
+    }
+    for (const group of touched) {
+      group.writes = group.writes.filter((write) => !write.done);
+      if (group.writes.length === 0) this.#forget(group);
+    }
+    return next === undefined ? undefined : next + SWEEP_MS;
+  }
+
+  /** Nothing can be acknowledged any more. */
+  failAll(code: 'STORE_FAILED' | 'CLOSED' | 'REMOVED', message: string): void {
+    for (const write of this.#pending.keys()) {
+      write.done = true;
+      this.#emit({ type: 'rejected', id: write.id, code, message, details: { stamp: write.stamp } });
+    }
+    this.#pending.clear();
+    this.#groups.clear();
+    this.bytes = 0;
+  }
+
+  #settle(group: Group): void {
+    const waiting: PendingWrite[] = [];
+    for (const write of group.writes) {
+      const hosts = (write.fsync ? group.flushed : group.written).size;
+      if (hosts < write.needed) {
+        waiting.push(write);
+        continue;
+      }
+      write.done = true;
+      this.#pending.delete(write);
+      const { id, stamp, token, superseded } = write;
+      this.#emit({ type: 'settled', id, stamp, token, superseded, replicas: hosts });
+    }
+    group.writes = waiting;
+  }
+
+  #forget(group: Group): void {
+    if (this.#groups.delete(group.frame)) this.bytes -= group.bytes;
+  }
+}
+
+function ackTimeout(write: PendingWrite, hosts: number): Effect {
+  const what = write.fsync ? 'hold it flushed' : 'hold it';
+  return {
+    type: 'rejected',
+    id: write.id,
+    code: 'ACK_TIMEOUT',
+    message:
+      `${hosts} of ${write.needed} hosts ${what} so far; it may still reach the others. ` +
+      'Retry with the same stamp (safe), bring hosts back, or ask for fewer replicas',
+    details: { hosts, needed: write.needed, stamp: write.stamp },
+  };
+}

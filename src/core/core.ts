@@ -1,0 +1,140 @@
+/**
+ * What the parts of the replica share: one object, no behaviour of its own beyond small accessors.
+ *
+ *     lifecycle.ts    who am I, may I serve: founding, joining, bootstrapping, removal
+ *     links.ts        who am I connected to: handshake, dialing, one link per peer
+ *     gossip.ts       what do others have: heartbeats, vectors, member table
+ *     replication.ts  new writes: accept, push, relay, acknowledge
+ *     sessions.ts     missed writes: catch-up by dots, bootstrap by key range, and serving both
+ *
+ * `taken` counts what this node has taken in (perhaps still on its way to disk) and decides about gaps;
+ * `written` counts what is on disk, and is all that is ever announced.
+ */
+import type { CoreOptions } from '../options.js';
+import type { Acknowledgements } from './acknowledgements.js';
+import type { Checksum } from './entry.js';
+import type { FailureDetector } from './failure-detector.js';
+import type { Hlc } from './hlc.js';
+import type { Effect, LinkId } from './io.js';
+import type { MemberTable } from './membership.js';
+import type { PeerMessage, PeerPhase } from './messages.js';
+import type { Peer } from './peer.js';
+import type { Timers } from './timers.js';
+import type { Instant, OriginId, Recovered, Row } from './types.js';
+import type { VersionVector } from './version-vector.js';
+import type { WriteQueue } from './write-queue.js';
+
+export interface ReplicaConfig {
+  readonly cluster: string;
+  readonly name: string;
+  readonly host: string;
+  /** `host:port` that peers may dial; empty when this node does not listen. */
+  readonly address: string;
+  /** Seeds. Empty: a new store founds a cluster. */
+  readonly join: readonly string[];
+  /** Found a cluster although `join` is given, or end a bootstrap that can never finish. */
+  readonly found: boolean;
+  /** Random per opening of the store, 16 hex digits. */
+  readonly run: string;
+  /** Whether the store was provably closed without loss, so that its origin may go on. */
+  readonly reuseOrigin: boolean;
+  /** Whether the store flushes every batch. */
+  readonly flushes: boolean;
+  readonly options: CoreOptions;
+}
+
+export interface ReplicaDeps {
+  /** The row as written to the store; undefined when missing (or unreadable, which the driver reports). */
+  readonly lookup: (key: string) => Row | undefined;
+  readonly checksum: Checksum;
+  /** Uniform in [0, 1). Seeded in simulations. */
+  readonly random: () => number;
+  readonly recovered: Recovered;
+}
+
+export type TimerName = 'beat' | 'announce' | 'links' | 'pull' | 'acks' | 'sessions' | 'founding';
+
+export type LocalPhase = PeerPhase | 'expelled' | 'failed';
+
+export interface Identity {
+  uid: string;
+  origin: OriginId;
+  phase: LocalPhase;
+  /** This node founded the cluster (rather than joined it). */
+  founder: boolean;
+}
+
+export type Counters = Record<
+  | 'framesPushed'
+  | 'framesReceived'
+  | 'framesDuplicate'
+  | 'framesRelayed'
+  | 'framesDropped'
+  | 'gaps'
+  | 'recordsReceived'
+  | 'recordsApplied'
+  | 'sessionsPulled'
+  | 'sessionsServed'
+  | 'sessionsFailed'
+  | 'futureStamps'
+  | 'linksRefused'
+  | 'originsMinted',
+  number
+>;
+
+export interface Core {
+  readonly config: ReplicaConfig;
+  readonly deps: ReplicaDeps;
+  readonly options: CoreOptions;
+  readonly identity: Identity;
+  readonly hlc: Hlc;
+  readonly taken: VersionVector;
+  readonly written: VersionVector;
+  readonly queue: WriteQueue;
+  readonly acks: Acknowledgements;
+  readonly members: MemberTable;
+  readonly detector: FailureDetector;
+  readonly timers: Timers<TimerName>;
+  /** By link; accepted or still shaking hands. */
+  readonly peers: Map<LinkId, Peer>;
+  readonly counters: Counters;
+  /** The reading that came with the current input. */
+  now: Instant;
+  emit(effect: Effect): void;
+  send(peer: Peer, message: PeerMessage): void;
+  log(
+    level: 'info' | 'warn' | 'error',
+    event: string,
+    details?: Record<string, string | number | boolean>,
+  ): void;
+  /** Peers whose handshake is done. */
+  linked(): Peer[];
+  /** Linked peers that belong to this node's founding of the cluster: those that data is exchanged with. */
+  partners(): Peer[];
+  /** Newest row of the key, written or on its way. */
+  current(key: string): Row | undefined;
+  /** Runs once everything taken in so far is written; at once when it is. */
+  afterWritten(then: () => void): void;
+  randomId(): string;
+  /** A delay spread evenly over [half, full). */
+  jitter(ms: number): number;
+}
+
+/** Small records of the node are JSON in ASCII: the core has no text encoder. */
+export function encodeMeta(value: unknown): Uint8Array {
+  const text = JSON.stringify(value).replace(
+    /[\u0080-\uffff]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
+}
+
+/** What `encodeMeta` wrote, by our own hand: the checksum of the store vouches for its shape. */
+export function decodeMeta<T>(bytes: Uint8Array | undefined): T | undefined {
+  if (bytes === undefined) return undefined;
+  let text = '';
+  for (const byte of bytes) text += String.fromCharCode(byte);
+  return JSON.parse(text) as T;
+}

@@ -1,0 +1,110 @@
+/**
+ * What goes into the core and what comes out of it: the whole contract with a driver.
+ *
+ * The driver calls `replica.handle(input, now)` with one input, carries out every effect it returns, in order,
+ * and only then gives the next input. Nothing else leaves the core, and nothing else enters it but the
+ * synchronous look-up of one row. The node (real clock, ws, LevelDB) and the simulator (virtual time) are the
+ * two drivers.
+ *
+ * Every `persist` is answered by exactly one `persisted` or `persist-failed`; every `open-scan` by `scan-opened`
+ * or `scan-failed`, every `read-scan` by `scan-read` or `scan-failed`; every `dial` by `link-opened` or
+ * `dial-failed`; every opened link by one `link-closed`.
+ */
+import type { ErrorCode, ErrorDetails } from '../errors.js';
+import type { PeerMessage } from './messages.js';
+import type { OriginId, Records, Row, StampHex, StoreBatch } from './types.js';
+
+export type LinkId = number;
+
+export interface LocalOp {
+  readonly key: string;
+  readonly kind: number;
+  readonly value: Uint8Array;
+  readonly stamp?: StampHex;
+}
+
+export interface LocalWrite {
+  readonly type: 'write';
+  /** Names the write in its `settled` or `rejected`. */
+  readonly id: number;
+  readonly ops: readonly LocalOp[];
+  /** Default: 2, or 1 while the cluster has one member. */
+  readonly replicas?: number;
+  /** Default true. */
+  readonly fsync?: boolean;
+  readonly timeoutMs?: number;
+}
+
+export type Input =
+  | LocalWrite
+  | { readonly type: 'start' }
+  | { readonly type: 'tick' }
+  | { readonly type: 'link-opened'; readonly link: LinkId; readonly dialed: string | undefined }
+  | { readonly type: 'link-closed'; readonly link: LinkId }
+  | { readonly type: 'dial-failed'; readonly address: string; readonly reason: string }
+  | { readonly type: 'message'; readonly link: LinkId; readonly message: PeerMessage }
+  /** Bytes arrived on the link, though perhaps no whole message yet. */
+  | { readonly type: 'link-alive'; readonly link: LinkId }
+  /** The queue towards the peer is over its cap (pushes are being dropped), or is drained again. */
+  | { readonly type: 'link-congested'; readonly link: LinkId }
+  | { readonly type: 'link-drained'; readonly link: LinkId }
+  | { readonly type: 'persisted'; readonly batch: number }
+  | { readonly type: 'persist-failed'; readonly batch: number; readonly message: string }
+  | { readonly type: 'scan-opened'; readonly scan: number; readonly heads: ReadonlyMap<OriginId, number> }
+  | {
+      readonly type: 'scan-read';
+      readonly scan: number;
+      readonly records: Records;
+      readonly last: boolean;
+      /** Tops of the snapshot; with `last`. */
+      readonly tops?: ReadonlyMap<OriginId, number>;
+    }
+  | { readonly type: 'scan-failed'; readonly scan: number; readonly message: string }
+  | { readonly type: 'remove-member'; readonly id: number; readonly name: string };
+
+export type Effect =
+  | { readonly type: 'persist'; readonly batch: StoreBatch }
+  /** `bestEffort`: may be dropped when the link is congested. */
+  | {
+      readonly type: 'send';
+      readonly links: readonly LinkId[];
+      readonly message: PeerMessage;
+      readonly bestEffort: boolean;
+    }
+  | { readonly type: 'dial'; readonly address: string }
+  | { readonly type: 'close-link'; readonly link: LinkId; readonly reason: string }
+  | {
+      readonly type: 'open-scan';
+      readonly scan: number;
+      readonly what: { readonly above: ReadonlyMap<OriginId, number> } | { readonly after: string | null };
+    }
+  | { readonly type: 'read-scan'; readonly scan: number; readonly rowsMax: number; readonly bytesMax: number }
+  | { readonly type: 'close-scan'; readonly scan: number }
+  | {
+      readonly type: 'settled';
+      readonly id: number;
+      readonly stamp: StampHex;
+      readonly token: string;
+      readonly replicas: number;
+      readonly superseded: boolean;
+    }
+  | {
+      readonly type: 'rejected';
+      readonly id: number;
+      readonly code: ErrorCode;
+      readonly message: string;
+      readonly details?: ErrorDetails;
+    }
+  /** Entries whose content changed, now written: refresh caches, tell watchers. */
+  | { readonly type: 'changed'; readonly keys: readonly string[]; readonly rows: readonly Row[] }
+  /** Call back with `tick` at this monotonic time; replaces the previous one. null: nothing is due. */
+  | { readonly type: 'wake'; readonly at: number | null }
+  | { readonly type: 'removed-member'; readonly id: number; readonly found: boolean }
+  /** The phase, readiness or health changed: read `replica.status()`. */
+  | { readonly type: 'state' }
+  | {
+      readonly type: 'log';
+      readonly level: 'info' | 'warn' | 'error';
+      readonly event: string;
+      readonly details: Readonly<Record<string, string | number | boolean>>;
+    };

@@ -1,0 +1,238 @@
+/**
+ * Who this node is and whether it may serve.
+ *
+ * Phases: `new` (asked to join, belongs to no cluster yet), `bootstrapping` (belongs, but does not hold
+ * everything), `ready`; besides, `expelled` (an operator removed it) and `failed` (its store refused a write).
+ *
+ * A cluster is told apart by its name, which the operator chooses, and by the uid of its founding, which is
+ * random: a founder whose disk was wiped founds a second cluster of the same name, and must recognise that
+ * when a member of the first one reaches it. Rule, applied alike by both ends of a link: where uids differ, a
+ * founder that nobody ever joined (`alone`) gives way to a cluster that has members, and of two such founders
+ * the one with the greater uid gives way. Giving way means to adopt the uid and to bootstrap; what was written
+ * meanwhile is kept and merges. Two clusters that both have members are never merged: WRONG_CLUSTER.
+ *
+ * When every host is started with the same list to join, all are new: once every listed address but this
+ * node's own has answered that it is new, too, the one with the smallest origin founds, the others join it.
+ */
+import { type Core, decodeMeta, encodeMeta } from './core.js';
+import { stampBytes, stampFromHex, stampMs, stampToHex } from './hlc.js';
+import type { Hello, PeerPhase } from './messages.js';
+import type { Peer } from './peer.js';
+import type { MemberRow, OriginId } from './types.js';
+
+/** Every new node must have been seen for this long before one of them founds, ms. */
+const FOUNDING_QUIET_MS = 300;
+
+interface StoredNode {
+  cluster: string;
+  name: string;
+  uid: string;
+  origin: OriginId;
+  phase: PeerPhase;
+  founder: boolean;
+}
+
+interface StoredMembers {
+  rows: MemberRow[];
+  removed: OriginId[];
+}
+
+/** What a store says about its owner, before a replica is made from it. */
+export function storedIdentity(
+  meta: ReadonlyMap<string, Uint8Array>,
+): { cluster: string; name: string } | undefined {
+  return decodeMeta<StoredNode>(meta.get('node'));
+}
+
+export interface LifecycleHooks {
+  /** Peers must hear at once where this node stands now. */
+  onChanged(): void;
+  /** Looks for a source to bootstrap from. */
+  onBootstrap(): void;
+}
+
+export class Lifecycle {
+  readonly #core: Core;
+  readonly #hooks: LifecycleHooks;
+  #quietSince: number | undefined;
+
+  constructor(core: Core, hooks: LifecycleHooks) {
+    this.#core = core;
+    this.#hooks = hooks;
+  }
+
+  start(): void {
+    const { config, identity, members, deps } = this.#core;
+    const stored = decodeMeta<StoredNode>(deps.recovered.meta.get('node'));
+    const table = decodeMeta<StoredMembers>(deps.recovered.meta.get('members'));
+    if (table !== undefined) members.merge(table.rows, table.removed);
+    if (stored !== undefined) {
+      identity.uid = stored.uid;
+      identity.phase = stored.phase;
+      identity.founder = stored.founder;
+      if (config.reuseOrigin) identity.origin = stored.origin;
+      else this.#core.log('info', 'origin-minted', { old: stored.origin, origin: identity.origin });
+    }
+    if (identity.phase !== 'ready' && (config.found || (stored === undefined && config.join.length === 0))) {
+      this.#found();
+    } else {
+      if (identity.uid !== '') this.publishSelf();
+      this.#store();
+    }
+    if (members.isRemoved(identity.origin)) this.expel();
+  }
+
+  /** Nobody but this node was ever a member. */
+  get alone(): boolean {
+    return this.#core.identity.founder && this.#core.members.known <= 1;
+  }
+
+  get peerPhase(): PeerPhase {
+    const { phase } = this.#core.identity;
+    return phase === 'ready' || phase === 'bootstrapping' ? phase : 'new';
+  }
+
+  /** Why a link to a peer of another founding cannot be; undefined: it can. */
+  refusal(hello: Hello): string | undefined {
+    const { uid } = this.#core.identity;
+    if (uid === '' || hello.clusterUid === '' || uid === hello.clusterUid || this.alone || hello.alone)
+      return undefined;
+    return (
+      `both are clusters named "${hello.cluster}" with members of their own, founded apart. ` +
+      'Empty the data folder of the one that is to give way, and start it with --join'
+    );
+  }
+
+  /** A peer said where it stands (hello or beat). */
+  consider(peer: Peer): void {
+    const { identity } = this.#core;
+    if (identity.phase === 'expelled' || identity.phase === 'failed') return;
+    const theirs = peer.clusterUid;
+    if (theirs === '' || theirs === identity.uid) {
+      if (identity.uid === '') this.#watchFounding();
+      else if (identity.phase === 'bootstrapping') this.#hooks.onBootstrap();
+      return;
+    }
+    const yieldTo = !peer.alone || theirs < identity.uid;
+    if (identity.uid === '' ? peer.phase === 'ready' : this.alone && yieldTo) this.#adopt(theirs);
+  }
+
+  /** A seed answered, vanished, or turned out to be this node: perhaps all are new. */
+  seedsAre(state: { unknown: number; newcomers: readonly Peer[] }): void {
+    const { identity, now, timers } = this.#core;
+    if (identity.uid !== '' || identity.phase !== 'new') return;
+    if (state.unknown > 0 || state.newcomers.some((peer) => peer.origin < identity.origin)) {
+      this.#quietSince = undefined;
+      return;
+    }
+    this.#quietSince ??= now.mono;
+    if (now.mono - this.#quietSince >= FOUNDING_QUIET_MS) this.#found();
+    else timers.atMost('founding', this.#quietSince + FOUNDING_QUIET_MS);
+  }
+
+  /** The bootstrap is complete and on its way to disk. */
+  becomeReady(): void {
+    const { identity } = this.#core;
+    this.#store('ready');
+    this.#core.afterWritten(() => {
+      if (identity.phase !== 'bootstrapping') return;
+      identity.phase = 'ready';
+      this.#core.log('info', 'bootstrapped');
+      this.#hooks.onChanged();
+      this.#core.emit({ type: 'state' });
+    });
+  }
+
+  expel(): void {
+    const { identity, acks } = this.#core;
+    if (identity.phase === 'expelled') return;
+    identity.phase = 'expelled';
+    acks.failAll('REMOVED', 'this node was removed from its cluster');
+    this.#core.log('error', 'removed-from-cluster');
+    this.#core.emit({ type: 'state' });
+  }
+
+  /** Peers know more of this origin than this store does: it lost writes, and its sequence numbers must not be used again. */
+  mintOrigin(): void {
+    const { identity, counters, queue } = this.#core;
+    const old = identity.origin;
+    queue.seal();
+    identity.origin = this.#core.randomId();
+    counters.originsMinted += 1;
+    this.#core.log('warn', 'origin-minted', { old, origin: identity.origin });
+    this.publishSelf();
+    this.#store();
+  }
+
+  /** Writes this node's own row of the member table, if anything in it changed. */
+  publishSelf(): void {
+    const { identity, config, members, now } = this.#core;
+    const old = members.rows().find((row) => row.name === config.name);
+    if (
+      old !== undefined &&
+      old.origin === identity.origin &&
+      old.address === config.address &&
+      old.host === config.host
+    )
+      return;
+    const ms = Math.max(
+      now.wall,
+      this.#core.hlc.ms,
+      old === undefined ? 0 : stampMs(stampFromHex(old.stamp)) + 1,
+    );
+    const stamp = stampToHex(stampBytes(ms, 0, identity.origin));
+    members.merge(
+      [{ name: config.name, host: config.host, address: config.address, origin: identity.origin, stamp }],
+      [],
+    );
+    this.storeMembers();
+  }
+
+  storeMembers(): void {
+    const { members, queue } = this.#core;
+    const table: StoredMembers = { rows: members.rows(), removed: members.removed() };
+    queue.batch().meta.set('members', encodeMeta(table));
+  }
+
+  #found(): void {
+    const { identity } = this.#core;
+    if (identity.uid === '') identity.uid = this.#core.randomId();
+    identity.phase = 'ready';
+    identity.founder = true;
+    this.publishSelf();
+    this.#store();
+    this.#core.log('info', 'founded', { uid: identity.uid });
+    this.#hooks.onChanged();
+    this.#core.afterWritten(() => this.#core.emit({ type: 'state' }));
+  }
+
+  #adopt(uid: string): void {
+    const { identity } = this.#core;
+    this.#core.log('info', identity.uid === '' ? 'joining' : 'gave-way', { uid });
+    identity.uid = uid;
+    identity.phase = 'bootstrapping';
+    identity.founder = false;
+    this.publishSelf();
+    this.#store();
+    this.#core.emit({ type: 'state' });
+    this.#hooks.onChanged();
+    this.#hooks.onBootstrap();
+  }
+
+  #watchFounding(): void {
+    this.#core.timers.atMost('founding', this.#core.now.mono);
+  }
+
+  #store(phase: PeerPhase = this.peerPhase): void {
+    const { identity, config, queue } = this.#core;
+    const node: StoredNode = {
+      cluster: config.cluster,
+      name: config.name,
+      uid: identity.uid,
+      origin: identity.origin,
+      phase,
+      founder: identity.founder,
+    };
+    queue.batch().meta.set('node', encodeMeta(node));
+  }
+}

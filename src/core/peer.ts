@@ -1,0 +1,54 @@
+/** What this node knows of the other end of one link. */
+import type { LinkId } from './io.js';
+import type { Hello, PeerPhase } from './messages.js';
+import type { OriginId } from './types.js';
+import { VersionVector } from './version-vector.js';
+
+export class Peer {
+  readonly link: LinkId;
+  /** The address that was dialed, or undefined for an inbound link. */
+  readonly dialed: string | undefined;
+  readonly openedAt: number;
+  /** Set once, when the handshake is accepted. */
+  hello: Hello | undefined;
+  /** Follow the peer's beats. */
+  phase: PeerPhase = 'new';
+  clusterUid = '';
+  alone = false;
+  membersHash = '';
+  /** What the peer announced as written to its disk. */
+  readonly vector = new VersionVector();
+  /** Origins of ours that changed since the last beat on this link. */
+  readonly dirty = new Set<OriginId>();
+  /** Origins whose frames the peer gets sooner from elsewhere: announce only. */
+  readonly lazy = new Set<OriginId>();
+  /** Liveness counters already told on this link. */
+  readonly toldCounters = new Map<OriginId, number>();
+  /** Monotonic ms of the last sign of life. */
+  heardAt: number;
+  /** Since when it is known to have something that we lack. */
+  aheadSince: number | undefined;
+  /** Not before this time is it asked for another session. */
+  pullNotBefore = 0;
+  resendAskedAt = Number.NEGATIVE_INFINITY;
+  congested = false;
+
+  constructor(link: LinkId, dialed: string | undefined, now: number) {
+    this.link = link;
+    this.dialed = dialed;
+    this.openedAt = now;
+    this.heardAt = now;
+  }
+
+  get origin(): OriginId {
+    return this.hello?.origin ?? '';
+  }
+
+  get name(): string {
+    return this.hello?.name ?? '';
+  }
+
+  get host(): string {
+    return this.hello?.host ?? '';
+  }
+}

@@ -1,0 +1,435 @@
+/**
+ * The replica: the state machine that composes the parts (core.ts lists them). Sans-I/O: it holds no clock, no
+ * sockets, no timers, no promises. See io.ts for the contract: one input, drain all effects, the next input.
+ *
+ * What it may look up synchronously is the row of one key as last written. Everything that is still on its
+ * way to the store is known to its own write queue.
+ */
+import { isReadmeshError, ReadmeshError } from '../errors.js';
+import type { CoreOptions } from '../options.js';
+import { Acknowledgements } from './acknowledgements.js';
+import type { Core, Counters, Identity, ReplicaConfig, ReplicaDeps, TimerName } from './core.js';
+import { FailureDetector } from './failure-detector.js';
+import { Gossip } from './gossip.js';
+import { Hlc } from './hlc.js';
+import type { Effect, Input, LinkId } from './io.js';
+import { Lifecycle } from './lifecycle.js';
+import { Links } from './links.js';
+import { MemberTable } from './membership.js';
+import type { PeerMessage } from './messages.js';
+import type { Peer } from './peer.js';
+import { Merge, Replication } from './replication.js';
+import { type BootstrapProgress, Sessions } from './sessions.js';
+import { Timers } from './timers.js';
+import type { Instant, MemberRow, OriginId, Row } from './types.js';
+import { VersionVector } from './version-vector.js';
+import { type Batch, WriteQueue } from './write-queue.js';
+
+const NO_COUNTS: Counters = {
+  framesPushed: 0,
+  framesReceived: 0,
+  framesDuplicate: 0,
+  framesRelayed: 0,
+  framesDropped: 0,
+  gaps: 0,
+  recordsReceived: 0,
+  recordsApplied: 0,
+  sessionsPulled: 0,
+  sessionsServed: 0,
+  sessionsFailed: 0,
+  futureStamps: 0,
+  linksRefused: 0,
+  originsMinted: 0,
+};
+
+export interface MemberView extends MemberRow {
+  readonly self: boolean;
+  readonly state: 'alive' | 'suspect' | 'unknown';
+  readonly linked: boolean;
+  readonly lastHeardMs: number | undefined;
+}
+
+export class ReplicaCore implements Core {
+  readonly config: ReplicaConfig;
+  readonly deps: ReplicaDeps;
+  readonly options: CoreOptions;
+  readonly identity: Identity;
+  readonly hlc: Hlc;
+  readonly taken = new VersionVector();
+  readonly written = new VersionVector();
+  readonly queue: WriteQueue;
+  readonly acks: Acknowledgements;
+  readonly members = new MemberTable();
+  readonly detector: FailureDetector;
+  readonly timers = new Timers<TimerName>();
+  readonly peers = new Map<LinkId, Peer>();
+  readonly counters: Counters = { ...NO_COUNTS };
+  now: Instant = { wall: 0, mono: 0 };
+
+  readonly #lifecycle: Lifecycle;
+  readonly #links: Links;
+  readonly #gossip: Gossip;
+  readonly #replication: Replication;
+  readonly #sessions: Sessions;
+  #out: Effect[] = [];
+  #wakeAt: number | undefined;
+  #storedHlc = { ms: 0, counter: 0 };
+
+  constructor(config: ReplicaConfig, deps: ReplicaDeps) {
+    this.config = config;
+    this.deps = deps;
+    this.options = config.options;
+    this.identity = { uid: '', origin: this.randomId(), phase: 'new', founder: false };
+    this.hlc = new Hlc(config.options.maxClockDriftMs, deps.recovered.hlc);
+    this.#storedHlc = { ...deps.recovered.hlc };
+    for (const [origin, head] of deps.recovered.heads) this.#recover(origin, head, head);
+    for (const [origin, top] of deps.recovered.tops) this.#recover(origin, 0, top);
+    this.queue = new WriteQueue(config.options.commitRowsMax, config.options.commitBytesMax);
+    this.acks = new Acknowledgements((effect) => this.emit(effect));
+    this.detector = new FailureDetector(config.options.beatMs);
+    const merge = new Merge(this);
+    this.#lifecycle = new Lifecycle(this, {
+      onChanged: () => this.#gossip.greetAll(),
+      onBootstrap: () => this.#sessions.evaluate(),
+    });
+    this.#links = new Links(this, this.#lifecycle, {
+      onAccepted: (peer) => this.#accepted(peer),
+      onGone: (peer) => this.#sessions.gone(peer),
+    });
+    this.#replication = new Replication(this, merge);
+    this.#gossip = new Gossip(this, this.#lifecycle, this.#links, (peer) => this.#replication.resend(peer));
+    this.#sessions = new Sessions(this, this.#lifecycle, merge);
+  }
+
+  /** One input in, all its effects out. `now` never goes back in `mono`. */
+  handle(input: Input, now: Instant): readonly Effect[] {
+    this.now = now;
+    this.#out = [];
+    this.#take(input);
+    this.#launch();
+    const wakeAt = this.timers.next();
+    if (wakeAt !== this.#wakeAt) {
+      this.#wakeAt = wakeAt;
+      this.emit({ type: 'wake', at: wakeAt ?? null });
+    }
+    return this.#out;
+  }
+
+  // What the driver may read between inputs.
+
+  get ready(): boolean {
+    return this.identity.phase === 'ready';
+  }
+
+  get bootstrap(): BootstrapProgress | undefined {
+    return this.#sessions.progress;
+  }
+
+  /** Time by the hybrid clock, ms: what a client merges before it stamps. */
+  clockMs(wall: number): number {
+    return Math.max(wall, this.hlc.ms);
+  }
+
+  memberViews(): MemberView[] {
+    const linked = new Set(this.linked().map((peer) => peer.origin));
+    return this.members.active().map((row) => {
+      const self = row.origin === this.identity.origin;
+      return {
+        ...row,
+        self,
+        state: self ? 'alive' : this.detector.state(row.origin, this.now.mono),
+        linked: linked.has(row.origin),
+        lastHeardMs: self ? 0 : this.detector.silence(row.origin, this.now.mono),
+      };
+    });
+  }
+
+  /** What is wrong at present, for health. Empty when all is well. */
+  issues(): { code: string; message: string }[] {
+    const out = this.#links.issues();
+    if (this.identity.phase === 'failed')
+      out.push({
+        code: 'STORE_FAILED',
+        message: 'the store refused a write: restart this node once its disk is well',
+      });
+    if (this.identity.phase === 'expelled')
+      out.push({
+        code: 'REMOVED',
+        message: 'this node was removed from its cluster: empty its data folder to join again',
+      });
+    const clock = this.#clockIssue();
+    if (clock !== undefined && !out.some((issue) => issue.code === 'CLOCK_SKEW'))
+      out.push({ code: 'CLOCK_SKEW', message: clock });
+    return out;
+  }
+
+  // Core, for the parts.
+
+  emit(effect: Effect): void {
+    this.#out.push(effect);
+  }
+
+  send(peer: Peer, message: PeerMessage): void {
+    this.emit({ type: 'send', links: [peer.link], message, bestEffort: false });
+  }
+
+  log(
+    level: 'info' | 'warn' | 'error',
+    event: string,
+    details: Record<string, string | number | boolean> = {},
+  ): void {
+    this.emit({ type: 'log', level, event, details });
+  }
+
+  linked(): Peer[] {
+    const out: Peer[] = [];
+    for (const peer of this.peers.values()) if (peer.hello !== undefined) out.push(peer);
+    return out;
+  }
+
+  current(key: string): Row | undefined {
+    return this.queue.pending(key) ?? this.deps.lookup(key);
+  }
+
+  partners(): Peer[] {
+    const { uid } = this.identity;
+    return uid === '' ? [] : this.linked().filter((peer) => peer.clusterUid === uid);
+  }
+
+  afterWritten(then: () => void): void {
+    const tail = this.queue.tail();
+    if (tail === undefined) then();
+    else tail.whenWritten.push(then);
+  }
+
+  randomId(): string {
+    const half = (): string =>
+      Math.floor(this.deps.random() * 0x1_0000_0000)
+        .toString(16)
+        .padStart(8, '0');
+    return half() + half();
+  }
+
+  jitter(ms: number): number {
+    return ms / 2 + (this.deps.random() * ms) / 2;
+  }
+
+  // Inputs.
+
+  #take(input: Input): void {
+    switch (input.type) {
+      case 'write':
+        return this.#write(input);
+      case 'message':
+        return this.#message(input.link, input.message);
+      case 'persisted':
+        return this.#landed(this.queue.landed(input.batch));
+      case 'persist-failed':
+        return this.#storeFailed(input.message);
+      case 'tick':
+        return this.#tick();
+      case 'start':
+        this.#lifecycle.start();
+        this.#sessions.start();
+        this.#gossip.start();
+        return this.#links.start();
+      case 'link-opened':
+        return this.#links.opened(input.link, input.dialed);
+      case 'link-closed':
+        return this.#links.closed(input.link);
+      case 'dial-failed':
+        return this.#links.dialFailed(input.address, input.reason);
+      case 'link-alive':
+        return this.#alive(input.link);
+      case 'link-congested':
+      case 'link-drained':
+        return this.#congestion(input.link, input.type === 'link-congested');
+      case 'scan-opened':
+        return this.#sessions.scanOpened(input.scan, input.heads);
+      case 'scan-read':
+        return this.#sessions.scanRead(input.scan, input.records, input.last, input.tops);
+      case 'scan-failed':
+        return this.#sessions.scanFailed(input.scan, input.message);
+      case 'remove-member':
+        return this.#removeMember(input.id, input.name);
+    }
+  }
+
+  #tick(): void {
+    for (const timer of this.timers.take(this.now.mono)) {
+      if (timer === 'beat') this.#gossip.beat();
+      else if (timer === 'announce') this.#gossip.announce();
+      else if (timer === 'links' || timer === 'founding') this.#links.reconcile();
+      else if (timer === 'pull') this.#sessions.evaluate();
+      else if (timer === 'sessions') this.#sessions.sweep();
+      else if (timer === 'acks') {
+        const next = this.acks.expire(this.now.mono);
+        if (next !== undefined) this.timers.atMost('acks', next);
+      }
+    }
+  }
+
+  #message(link: LinkId, message: PeerMessage): void {
+    const peer = this.peers.get(link);
+    if (peer === undefined) return;
+    peer.heardAt = this.now.mono;
+    if (message.type === 'hello') return this.#links.hello(peer, message);
+    if (message.type === 'refuse') return this.#links.refused(peer, message);
+    if (peer.hello === undefined) return this.#links.close(peer, 'a message before the hello');
+    switch (message.type) {
+      case 'beat':
+        this.#gossip.onBeat(peer, message);
+        return this.#sessions.evaluate();
+      case 'members':
+        return this.#gossip.onMembers(peer, message);
+      case 'resend':
+        return this.#gossip.onResend(peer, message);
+      case 'push':
+        if (this.#mayMerge()) this.#replication.onPush(peer, message);
+        return;
+      case 'ack':
+        if (this.members.isMember(peer.origin))
+          for (const frame of message.frames) this.acks.acknowledge(frame, peer.host, message.flushed);
+        return;
+      case 'prune':
+        for (const origin of message.origins) if (origin !== this.identity.origin) peer.lazy.add(origin);
+        return;
+      case 'pull':
+      case 'pull-range':
+        return this.#sessions.onPull(peer, message);
+      case 'session-opened':
+        return this.#sessions.onOpened(peer, message);
+      case 'chunk':
+        if (this.#mayMerge()) this.#sessions.onChunk(peer, message);
+        return;
+      case 'chunk-ack':
+        return this.#sessions.onChunkAck(peer, message);
+      case 'session-end':
+        return this.#sessions.onEnd(peer, message);
+    }
+  }
+
+  #mayMerge(): boolean {
+    return this.identity.phase === 'ready' || this.identity.phase === 'bootstrapping';
+  }
+
+  #write(write: Extract<Input, { type: 'write' }>): void {
+    try {
+      this.#refuseUnfit();
+      this.#replication.write(write);
+    } catch (error) {
+      if (!isReadmeshError(error)) throw error;
+      const { code, message, details } = error;
+      this.emit({ type: 'rejected', id: write.id, code, message, details });
+    }
+  }
+
+  #accepted(peer: Peer): void {
+    this.detector.heard(peer.origin, this.now.mono);
+    this.#gossip.greet(peer);
+    this.#replication.resend(peer);
+  }
+
+  #alive(link: LinkId): void {
+    const peer = this.peers.get(link);
+    if (peer === undefined) return;
+    peer.heardAt = this.now.mono;
+  }
+
+  #congestion(link: LinkId, congested: boolean): void {
+    const peer = this.peers.get(link);
+    if (peer === undefined || peer.congested === congested) return;
+    peer.congested = congested;
+    if (!congested && peer.hello !== undefined) this.#replication.resend(peer);
+  }
+
+  #removeMember(id: number, name: string): void {
+    const row = this.members.byName(name);
+    if (row === undefined) return this.emit({ type: 'removed-member', id, found: false });
+    this.members.merge([], [row.origin]);
+    this.#gossip.membersChanged();
+    this.afterWritten(() => this.emit({ type: 'removed-member', id, found: true }));
+  }
+
+  // The store.
+
+  #launch(): void {
+    const batch = this.queue.launch();
+    if (batch === undefined) return;
+    const { ms, counter } = this.hlc;
+    if (ms !== this.#storedHlc.ms || counter !== this.#storedHlc.counter) {
+      batch.hlc = { ms, counter };
+      this.#storedHlc = batch.hlc;
+    }
+    this.emit({ type: 'persist', batch });
+  }
+
+  #landed(batch: Batch): void {
+    const changed: OriginId[] = [];
+    for (const [origin, head] of batch.heads)
+      if (this.written.raise(origin, head, head)) changed.push(origin);
+    for (const [origin, top] of batch.tops) if (this.written.raise(origin, 0, top)) changed.push(origin);
+    this.#tellChanges(batch);
+    this.#replication.landed(batch);
+    this.#gossip.changed(changed);
+    for (const then of batch.whenWritten) then();
+  }
+
+  #tellChanges(batch: Batch): void {
+    if (batch.rows.size === 0) return;
+    const keys: string[] = [];
+    const rows: Row[] = [];
+    for (const [key, queued] of batch.rows) {
+      if (queued.quiet) continue;
+      keys.push(key);
+      rows.push(queued.row);
+    }
+    if (keys.length > 0) this.emit({ type: 'changed', keys, rows });
+  }
+
+  #storeFailed(message: string): void {
+    this.identity.phase = 'failed';
+    this.queue.drop();
+    this.#replication.drop();
+    this.acks.failAll(
+      'STORE_FAILED',
+      `the store failed, so the outcome is unknown (${message}): retry with the same stamp`,
+    );
+    this.#links.closeAll('the store failed');
+    this.log('error', 'store-failed', { message });
+    this.emit({ type: 'state' });
+  }
+
+  #recover(origin: OriginId, head: number, top: number): void {
+    this.taken.raise(origin, head, top);
+    this.written.raise(origin, head, top);
+  }
+
+  #clockIssue(): string | undefined {
+    const { wall } = this.now;
+    if (this.#links.clockIsOff) return "most of the other members refuse this host's clock: correct it";
+    if (this.hlc.isSkewed(wall))
+      return `this host's clock is ${this.hlc.ms - wall} ms behind a stamp already given: correct it`;
+    return undefined;
+  }
+
+  #refuseUnfit(): void {
+    const { phase } = this.identity;
+    if (phase === 'expelled')
+      throw new ReadmeshError('REMOVED', 'this node was removed from its cluster: ask another');
+    if (phase === 'failed')
+      throw new ReadmeshError('STORE_FAILED', 'the store of this node has failed: ask another');
+    if (phase !== 'ready')
+      throw new ReadmeshError(
+        'NOT_READY',
+        'this node does not hold all data yet: ask another, or wait for /readyz',
+      );
+    if (this.#links.isFenced)
+      throw new ReadmeshError(
+        'DUPLICATE_ORIGIN',
+        'another live node runs on a copy of this store: ask another',
+      );
+    const clock = this.#clockIssue();
+    if (clock !== undefined) throw new ReadmeshError('CLOCK_SKEW', clock);
+  }
+}

@@ -1,0 +1,323 @@
+/**
+ * New writes: accepted here, pushed to every link, relayed to whoever does not have them yet.
+ *
+ * One batch of the group commit makes one push frame: origin, range (from, to] and, for every sequence number
+ * in the range, the record or the current record of its key. A receiver whose head is at `from` or above
+ * advances to `to`; one whose head is below applies the records, does not advance, and lets the vectors repair.
+ * The frame leaves this node only after the batch is written, so that a killed process never forgets a
+ * sequence number that a peer knows.
+ *
+ * Relays pass frames on as they came. Whoever gets a frame for a second time from someone other than its origin
+ * tells the sender to only announce that origin (`prune`), which leaves a spanning tree per origin (Leitão et
+ * al., "Epidemic Broadcast Trees", 2007); asking for a session makes the link eager again (graft). An origin's
+ * own links are never pruned: acknowledgements answer frames on them.
+ */
+import { ReadmeshError } from '../errors.js';
+import type { Acknowledgements, PendingWrite } from './acknowledgements.js';
+import type { Core } from './core.js';
+import {
+  compareEntries,
+  compareRows,
+  dotOf,
+  makeRow,
+  stampCounterOf,
+  stampHexOf,
+  stampMsOf,
+} from './entry.js';
+import { stampCounter, stampFromHex, stampMs } from './hlc.js';
+import type { LocalOp, LocalWrite } from './io.js';
+import type { Push } from './messages.js';
+import type { Peer } from './peer.js';
+import type { OriginId, Records, Row } from './types.js';
+import type { Batch } from './write-queue.js';
+
+/** Merging of what comes from elsewhere: the part that sessions use, too. */
+export class Merge {
+  readonly #core: Core;
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  /** Admitted clocks differ by at most twice the drift bound; what is further ahead waits, as if it had not come. */
+  isTooFarAhead(rows: readonly Row[]): boolean {
+    const core = this.#core;
+    const limit = core.now.wall + 2 * core.options.maxClockDriftMs;
+    for (const row of rows)
+      if (stampMsOf(row) > limit) {
+        core.counters.futureStamps += 1;
+        return true;
+      }
+    return false;
+  }
+
+  /** Joins the records with what is here. Moves no head. */
+  records(records: Records): void {
+    const { keys, rows } = records;
+    for (let i = 0; i < keys.length; i++) this.record(keys[i]!, rows[i]!);
+  }
+
+  record(key: string, row: Row): void {
+    const core = this.#core;
+    core.counters.recordsReceived += 1;
+    const stored = (): Row | undefined => core.deps.lookup(key);
+    const current = core.queue.pending(key) ?? stored();
+    if (current !== undefined && compareRows(row, current) <= 0) return;
+    const quiet = current !== undefined && compareEntries(row, current) === 0;
+    core.hlc.receive(stampMsOf(row), stampCounterOf(row));
+    const batch = core.queue.batch(1, key.length + row.length);
+    core.queue.put(batch, key, row, () => current, { own: false, quiet });
+    const { origin, seq } = dotOf(row);
+    core.taken.raise(origin, 0, seq);
+    core.counters.recordsApplied += 1;
+  }
+
+  /** In the batch of what was merged last, or a later one. */
+  raiseHeads(heads: ReadonlyMap<OriginId, number>, tops: ReadonlyMap<OriginId, number>): void {
+    const { queue, taken } = this.#core;
+    const batch = queue.batch();
+    for (const [origin, head] of heads) {
+      if (head <= taken.head(origin)) continue;
+      taken.raise(origin, head, head);
+      queue.raiseHead(batch, origin, head);
+    }
+    for (const [origin, top] of tops) {
+      taken.raise(origin, 0, top);
+      if (top > (batch.tops.get(origin) ?? 0)) batch.tops.set(origin, top);
+    }
+  }
+}
+
+interface Acceptance {
+  readonly writes: PendingWrite[];
+  /** Records that answer writes which changed nothing. */
+  readonly covers: Map<string, Row>;
+}
+
+export class Replication {
+  readonly #core: Core;
+  readonly #merge: Merge;
+  readonly #acks: Acknowledgements;
+  readonly #accepted = new Map<Batch, Acceptance>();
+
+  constructor(core: Core, merge: Merge) {
+    this.#core = core;
+    this.#merge = merge;
+    this.#acks = core.acks;
+  }
+
+  // Local writes.
+
+  /** Accepts a write, or throws the reason why not; then nothing has changed. */
+  write(write: LocalWrite): void {
+    const core = this.#core;
+    const { now, options, queue, identity } = core;
+    this.#admit(write);
+    let bytes = 0;
+    for (const op of write.ops) bytes += op.key.length + op.value.length + 64;
+    const batch = queue.batch(write.ops.length, bytes);
+    const acceptance = this.#acceptance(batch);
+    let superseded = false;
+    let token = '';
+    let stamp = '';
+    for (const op of write.ops) {
+      const { row, won } = this.#apply(batch, op);
+      stamp = op.stamp ?? stampHexOf(row);
+      const dot = dotOf(row);
+      token = `${dot.origin}.${dot.seq}.${stamp}`;
+      if (won) continue;
+      superseded ||= stamp !== stampHexOf(row);
+      acceptance.covers.set(op.key, row);
+    }
+    const pending: PendingWrite = {
+      id: write.id,
+      needed: write.replicas ?? (core.members.active().length > 1 ? 2 : 1),
+      fsync: write.fsync ?? true,
+      deadline: now.mono + (write.timeoutMs ?? options.ackTimeoutMs),
+      stamp,
+      token,
+      superseded,
+      done: false,
+    };
+    acceptance.writes.push(pending);
+    this.#acks.accept(pending);
+    core.timers.atMost('acks', pending.deadline);
+    if (batch.ownTo > 0) queue.raiseHead(batch, identity.origin, batch.ownTo);
+  }
+
+  /** Frames that a peer has to acknowledge yet: after it connected, or drained. */
+  resend(peer: Peer): void {
+    if (peer.congested || peer.clusterUid !== this.#core.identity.uid) return;
+    for (const push of this.#acks.outstanding(peer.host)) this.#push([peer], push);
+  }
+
+  // Received frames.
+
+  onPush(peer: Peer, push: Push): void {
+    const core = this.#core;
+    const { taken, queue, counters, identity, options } = core;
+    if (identity.uid === '' || peer.clusterUid !== identity.uid) return;
+    // Nobody else gives out this node's sequence numbers: whoever seems to holds what this store has lost.
+    if (push.origin === identity.origin) return;
+    counters.framesReceived += 1;
+    const covered = push.to > push.from && taken.head(push.origin) >= push.to;
+    if (covered) {
+      counters.framesDuplicate += 1;
+      if (peer.origin !== push.origin) core.send(peer, { type: 'prune', origins: [push.origin] });
+      if (push.frame === 0) return;
+    }
+    // Refused whole, heads unmoved: the vectors bring it later.
+    if (queue.bytes > options.pendingBytesMax || this.#merge.isTooFarAhead(push.rows)) {
+      counters.framesDropped += 1;
+      return;
+    }
+    this.#merge.records(push);
+    if (!covered && push.to > push.from) {
+      if (taken.head(push.origin) >= push.from) {
+        taken.raise(push.origin, push.to, push.to);
+        queue.raiseHead(queue.batch(), push.origin, push.to);
+      } else counters.gaps += 1;
+      core.afterWritten(() => this.#relay(peer, push));
+    }
+    if (push.frame === 0) return;
+    core.afterWritten(() => {
+      if (core.peers.has(peer.link))
+        core.send(peer, { type: 'ack', flushed: core.config.flushes, frames: [push.frame] });
+    });
+  }
+
+  // Written batches.
+
+  /** The batch is written: announce what it holds, push what was accepted in it, settle who waits for no one else. */
+  landed(batch: Batch): void {
+    const acceptance = this.#accepted.get(batch);
+    if (acceptance === undefined) return;
+    this.#accepted.delete(batch);
+    const { config } = this.#core;
+    const push = this.#frameOf(batch, acceptance);
+    let bytes = 0;
+    for (let i = 0; i < push.keys.length; i++) bytes += push.keys[i]!.length + push.rows[i]!.length;
+    const self = new Set([config.host]);
+    const wanted = this.#acks.open({
+      frame: push.frame,
+      push,
+      bytes,
+      written: new Set(self),
+      flushed: config.flushes ? self : new Set(),
+      writes: acceptance.writes,
+    });
+    if (push.to === push.from && !wanted) return;
+    const peers = this.#core.partners().filter((peer) => !peer.congested);
+    this.#push(peers, wanted ? push : { ...push, frame: 0 });
+  }
+
+  /** The store failed: nothing that was accepted counts. */
+  drop(): void {
+    this.#accepted.clear();
+  }
+
+  #admit(write: LocalWrite): void {
+    const { now, options, queue, hlc, config } = this.#core;
+    const rowsMax = options.pendingRowsMax;
+    if (queue.rows + write.ops.length > rowsMax || queue.bytes + this.#acks.bytes > options.pendingBytesMax)
+      throw new ReadmeshError(
+        'OVERLOADED',
+        `${queue.rows} rows wait for the disk or for acknowledgements: slow down and retry`,
+      );
+    if (hlc.isSkewed(now.wall))
+      throw new ReadmeshError(
+        'CLOCK_SKEW',
+        `this host's clock is ${hlc.ms - now.wall} ms behind a stamp already given: correct the clock, then retry`,
+      );
+    for (const op of write.ops)
+      if (op.stamp !== undefined && stampMs(stampFromHex(op.stamp)) - now.wall > options.maxClockDriftMs)
+        throw new ReadmeshError(
+          'FUTURE_STAMP',
+          `the stamp is more than ${options.maxClockDriftMs} ms ahead of this host's clock: correct the writer's clock`,
+        );
+    if ((write.fsync ?? true) && !config.flushes)
+      throw new ReadmeshError(
+        'INVALID_OPTION',
+        'this host does not flush its writes: ask for `fsync: false`',
+      );
+  }
+
+  /** Merges one operation; `won` is false when a record already here covers it. */
+  #apply(batch: Batch, op: LocalOp): { row: Row; won: boolean } {
+    const core = this.#core;
+    const { hlc, identity, taken, queue, deps } = core;
+    const { key, kind, value } = op;
+    let stamp: Uint8Array;
+    if (op.stamp === undefined) {
+      // `admit` left the clock within bounds; the few steps of one batch may still carry it past them.
+      if (!hlc.tick(core.now.wall)) hlc.receive(hlc.ms + 1, 0);
+      stamp = hlc.stamp(identity.origin);
+    } else stamp = stampFromHex(op.stamp);
+    const current = core.current(key);
+    const seq = taken.head(identity.origin) + 1;
+    const row = makeRow(key, { kind, stamp, origin: identity.origin, seq, value }, deps.checksum);
+    if (current !== undefined && compareEntries(row, current) <= 0) return { row: current, won: false };
+    hlc.receive(stampMs(stamp), stampCounter(stamp));
+    if (batch.ownTo === 0) {
+      batch.ownOrigin = identity.origin;
+      batch.ownFrom = seq - 1;
+    }
+    batch.ownTo = seq;
+    taken.raise(identity.origin, seq, seq);
+    queue.put(batch, key, row, () => current, { own: true, quiet: false });
+    return { row, won: true };
+  }
+
+  #acceptance(batch: Batch): Acceptance {
+    let acceptance = this.#accepted.get(batch);
+    if (acceptance === undefined) {
+      acceptance = { writes: [], covers: new Map() };
+      this.#accepted.set(batch, acceptance);
+    }
+    return acceptance;
+  }
+
+  #frameOf(batch: Batch, acceptance: Acceptance): Push {
+    const { identity, taken } = this.#core;
+    const keys: string[] = [];
+    const rows: Row[] = [];
+    for (const [key, queued] of batch.rows) {
+      if (!queued.own) continue;
+      keys.push(key);
+      rows.push(queued.row);
+    }
+    for (const [key, row] of acceptance.covers) {
+      if (batch.rows.get(key)?.own === true) continue;
+      keys.push(key);
+      rows.push(row);
+    }
+    const own = batch.ownTo > 0;
+    const origin = own ? batch.ownOrigin : identity.origin;
+    const to = own ? batch.ownTo : taken.head(origin);
+    const from = own ? batch.ownFrom : to;
+    return { type: 'push', frame: this.#acks.nextFrame(), origin, from, to, keys, rows };
+  }
+
+  #push(peers: readonly Peer[], push: Push): void {
+    if (peers.length === 0) return;
+    const core = this.#core;
+    core.counters.framesPushed += peers.length;
+    core.emit({ type: 'send', links: peers.map((peer) => peer.link), message: push, bestEffort: true });
+  }
+
+  #relay(from: Peer, push: Push): void {
+    const core = this.#core;
+    const peers = core
+      .partners()
+      .filter(
+        (peer) =>
+          peer !== from &&
+          peer.origin !== push.origin &&
+          !peer.congested &&
+          !peer.lazy.has(push.origin) &&
+          peer.vector.head(push.origin) < push.to,
+      );
+    core.counters.framesRelayed += peers.length;
+    this.#push(peers, push.frame === 0 ? push : { ...push, frame: 0 });
+  }
+}

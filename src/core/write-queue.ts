@@ -1,0 +1,152 @@
+/**
+ * Group commit. Everything that is to be written gathers in batches; at most one is in flight to the store, the
+ * others wait behind it in order, and the last one is open for more. A batch is the unit of atomicity: records,
+ * the removal of dots they replace, heads and the clock bound become durable together, so that the version
+ * vector never claims what the disk lacks.
+ *
+ * The queue is also the memory of what is still on its way: `pending(key)` gives the newest row that is not
+ * yet written, so that two merges of one key never race and the newer never loses.
+ *
+ * What must wait for a batch (acknowledgements, relays, receipts) stands in its `whenWritten`. Waiting for "all that was
+ * taken in so far" is waiting for the last batch, since batches are written in order.
+ */
+import { dotOf, originOf, seqOf } from './entry.js';
+import type { BatchRow, Dot, OriginId, Row, StoreBatch } from './types.js';
+
+interface QueuedRow extends BatchRow {
+  row: Row;
+  readonly replaces: Dot | undefined;
+  /** Accepted here in this batch: belongs into this node's own push frame. */
+  own: boolean;
+  /** Only the dot differs from what was known: nothing to tell watchers. */
+  quiet: boolean;
+}
+
+export class Batch implements StoreBatch {
+  readonly id: number;
+  readonly rows = new Map<string, QueuedRow>();
+  readonly heads = new Map<OriginId, number>();
+  readonly tops = new Map<OriginId, number>();
+  readonly meta = new Map<string, Uint8Array | null>();
+  hlc?: { ms: number; counter: number };
+  bytes = 0;
+  /** Sequence numbers that this node gave out in this batch: (ownFrom, ownTo] of `ownOrigin`. */
+  ownOrigin: OriginId = '';
+  ownFrom = 0;
+  ownTo = 0;
+  /** Run in order once the batch is written. Dropped when it failed. */
+  readonly whenWritten: (() => void)[] = [];
+
+  constructor(id: number) {
+    this.id = id;
+  }
+}
+
+export class WriteQueue {
+  readonly #rowsMax: number;
+  readonly #bytesMax: number;
+  readonly #waiting: Batch[] = [];
+  readonly #newest = new Map<string, { row: Row; batch: number }>();
+  #inFlight: Batch | undefined;
+  #open: Batch | undefined;
+  #ids = 0;
+  /** Rows and bytes not yet written. */
+  rows = 0;
+  bytes = 0;
+
+  constructor(rowsMax: number, bytesMax: number) {
+    this.#rowsMax = rowsMax;
+    this.#bytesMax = bytesMax;
+  }
+
+  /** The newest row of the key that is on its way to the store. */
+  pending(key: string): Row | undefined {
+    return this.#newest.get(key)?.row;
+  }
+
+  /** The batch that takes what comes next: the open one if `rows` and `bytes` more fit (or it is empty), else a new one. */
+  batch(rows = 1, bytes = 0): Batch {
+    const open = this.#open;
+    if (open !== undefined) {
+      const full = open.rows.size + rows > this.#rowsMax || open.bytes + bytes > this.#bytesMax;
+      if (open.rows.size === 0 || !full) return open;
+    }
+    this.#open = new Batch(++this.#ids);
+    this.#waiting.push(this.#open);
+    return this.#open;
+  }
+
+  /** Closes the open batch: what comes next goes into another one. */
+  seal(): void {
+    this.#open = undefined;
+  }
+
+  /** The batch after whose writing all that was taken in so far is written; undefined: it is already. */
+  tail(): Batch | undefined {
+    return this.#waiting.at(-1) ?? this.#inFlight;
+  }
+
+  put(
+    batch: Batch,
+    key: string,
+    row: Row,
+    stored: () => Row | undefined,
+    flags: { own: boolean; quiet: boolean },
+  ): void {
+    const inBatch = batch.rows.get(key);
+    const size = key.length + row.length;
+    if (inBatch !== undefined) {
+      this.bytes += row.length - inBatch.row.length;
+      batch.bytes += row.length - inBatch.row.length;
+      inBatch.row = row;
+      inBatch.own ||= flags.own;
+      inBatch.quiet &&= flags.quiet;
+    } else {
+      const before = this.pending(key) ?? stored();
+      const replaces = before === undefined ? undefined : dotOf(before);
+      batch.rows.set(key, { row, replaces, own: flags.own, quiet: flags.quiet });
+      batch.bytes += size;
+      this.rows += 1;
+      this.bytes += size;
+    }
+    this.#newest.set(key, { row, batch: batch.id });
+    const origin = originOf(row);
+    const seq = seqOf(row);
+    if (seq > (batch.tops.get(origin) ?? 0)) batch.tops.set(origin, seq);
+  }
+
+  raiseHead(batch: Batch, origin: OriginId, head: number): void {
+    if (head > (batch.heads.get(origin) ?? 0)) batch.heads.set(origin, head);
+  }
+
+  /** The next batch to write, which is then in flight; undefined while one is, or when there is none. */
+  launch(): Batch | undefined {
+    if (this.#inFlight !== undefined) return undefined;
+    const next = this.#waiting.shift();
+    if (next === this.#open) this.#open = undefined;
+    this.#inFlight = next;
+    return next;
+  }
+
+  /** The batch in flight is written. */
+  landed(id: number): Batch {
+    const batch = this.#inFlight;
+    if (batch === undefined || batch.id !== id)
+      throw new Error(`batch ${id} landed, but ${batch?.id} is in flight`);
+    this.#inFlight = undefined;
+    this.rows -= batch.rows.size;
+    this.bytes -= batch.bytes;
+    for (const key of batch.rows.keys()) if (this.#newest.get(key)?.batch === id) this.#newest.delete(key);
+    return batch;
+  }
+
+  /** Writing failed: what is on disk is unknown, so nothing of what was queued may count. */
+  drop(): void {
+    this.#waiting.length = 0;
+    this.#newest.clear();
+    this.#open = undefined;
+    this.#inFlight = undefined;
+    this.rows = 0;
+    this.bytes = 0;
+  }
+}
