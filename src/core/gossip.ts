@@ -100,6 +100,7 @@ export class Gossip {
     const core = this.#core;
     if (!this.#links.checkClock(peer, beat.wallMs)) return;
     core.detector.heard(peer.origin, core.now.mono);
+    peer.beatAt = core.now.mono;
     this.#hearOfOthers(peer, beat);
     const joined = peer.clusterUid !== beat.clusterUid && beat.clusterUid === core.identity.uid;
     peer.phase = beat.phase;

@@ -32,6 +32,8 @@ export class Peer {
   pullNotBefore = 0;
   resendAskedAt = Number.NEGATIVE_INFINITY;
   congested = false;
+  /** Monotonic ms of the last beat. */
+  beatAt = Number.NEGATIVE_INFINITY;
 
   constructor(link: LinkId, dialed: string | undefined, now: number) {
     this.link = link;

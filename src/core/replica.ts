@@ -130,6 +130,14 @@ export class ReplicaCore implements Core {
     return Math.max(wall, this.hlc.ms);
   }
 
+  /** Whether this node has written everything that a majority of members (itself included) announced since then. */
+  coversAnnouncedSince(mono: number): boolean {
+    if (!this.ready) return false;
+    const heard = this.partners().filter((peer) => peer.beatAt >= mono && this.members.isMember(peer.origin));
+    if ((heard.length + 1) * 2 <= this.members.active().length) return false;
+    return heard.every((peer) => !this.written.isBehind(peer.vector));
+  }
+
   memberViews(): MemberView[] {
     const linked = new Set(this.linked().map((peer) => peer.origin));
     return this.members.active().map((row) => {

@@ -56,6 +56,8 @@ export interface BootstrapProgress {
   entries: number;
   bytes: number;
   startedMono: number;
+  /** Absent while it goes on. */
+  endedMono?: number;
 }
 
 export class Sessions {
@@ -296,6 +298,7 @@ export class Sessions {
     if (asked.range) {
       core.queue.batch().meta.set('bootstrap', null);
       this.#bootstrapped = true;
+      if (this.progress !== undefined) this.progress.endedMono = core.now.mono;
       this.#lifecycle.becomeReady();
     }
     core.afterWritten(() => this.evaluate());

@@ -1,0 +1,191 @@
+/**
+ * Comparing whole copies: a hash over all entries of one snapshot, in 256 buckets of keys, and the comparison of
+ * all members at equal version vectors. What is hashed of an entry is what replicas must agree on: key, kind,
+ * stamp, expiry and value, never the dot.
+ */
+import { createHash, type Hash } from 'node:crypto';
+import { stampHexOf } from '../core/entry.js';
+import type { Row, StampHex } from '../core/types.js';
+import type { DigestReport, VerifyReport } from '../service.js';
+import type { RowCursor, Store } from '../storage/store.js';
+import { delay } from './driver.js';
+
+export const BUCKETS = 256;
+const PAGE_ROWS = 512;
+const PAGE_BYTES = 262_144;
+/** Buckets whose keys are fetched to name differences, and keys named. */
+const BUCKETS_COMPARED_MAX = 8;
+const KEYS_NAMED_MAX = 20;
+const RETRY_MS = 200;
+
+export function bucketOf(key: string): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193);
+  return (hash ^ (hash >>> 16)) & (BUCKETS - 1);
+}
+
+export async function digestOf(store: Store): Promise<DigestReport> {
+  const hashes: Hash[] = Array.from({ length: BUCKETS }, () => createHash('sha256'));
+  let entries = 0;
+  const heads = await eachRow(store, (key, row) => {
+    entries += 1;
+    // Layout in core/entry.ts: 4..22 is kind, flags and stamp; 36.. is expiry and value.
+    hashes[bucketOf(key)]!.update(`${key.length}:${key}`)
+      .update(row.subarray(4, 22))
+      .update(row.subarray(36));
+  });
+  return {
+    heads: Object.fromEntries(heads),
+    entries,
+    buckets: hashes.map((hash) => hash.digest('hex').slice(0, 32)),
+  };
+}
+
+export async function bucketEntries(
+  store: Store,
+  bucket: number,
+): Promise<{ key: string; stamp: StampHex }[]> {
+  const out: { key: string; stamp: StampHex }[] = [];
+  await eachRow(store, (key, row) => {
+    if (bucketOf(key) === bucket) out.push({ key, stamp: stampHexOf(row) });
+  });
+  return out;
+}
+
+async function eachRow(
+  store: Store,
+  visit: (key: string, row: Row) => void,
+): Promise<ReadonlyMap<string, number>> {
+  const snapshot = await store.snapshot();
+  let cursor: RowCursor | undefined;
+  try {
+    cursor = snapshot.rows({});
+    for (;;) {
+      const { keys, rows } = await cursor.next(PAGE_ROWS, PAGE_BYTES);
+      if (keys.length === 0) return snapshot.heads;
+      for (let i = 0; i < keys.length; i++) visit(keys[i]!, rows[i]!);
+    }
+  } finally {
+    await cursor?.close();
+    await snapshot.close();
+  }
+}
+
+/** A member as `verify` sees it. */
+export interface Comparable {
+  readonly name: string;
+  readonly address: string;
+  heads(): Promise<Record<string, number>>;
+  digest(): Promise<DigestReport>;
+  bucket(bucket: number): Promise<{ key: string; stamp: StampHex }[]>;
+}
+
+/**
+ * Waits for equal vectors (writes in flight make them differ for a moment), then compares. Members whose vectors
+ * do not become equal by the deadline are reported as differing, with that reason.
+ */
+export async function compareMembers(
+  members: readonly Comparable[],
+  timeoutMs: number,
+): Promise<VerifyReport> {
+  const until = performance.now() + timeoutMs;
+  const unreachable = new Map<string, string>();
+  const reach = async <T>(member: Comparable, ask: () => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await ask();
+    } catch (error) {
+      unreachable.set(member.name, (error as Error).message);
+      return undefined;
+    }
+  };
+  for (;;) {
+    unreachable.clear();
+    const vectors = await Promise.all(members.map((member) => reach(member, () => member.heads())));
+    const late = performance.now() > until;
+    if (late || unreachable.size > 0 || allEqual(vectors)) {
+      const reports = await Promise.all(members.map((member) => reach(member, () => member.digest())));
+      if (late || unreachable.size > 0 || allEqual(reports.map((report) => report?.heads)))
+        return judge(members, reports, unreachable);
+    }
+    await delay(RETRY_MS);
+  }
+}
+
+function allEqual(vectors: readonly (Record<string, number> | undefined)[]): boolean {
+  const known = vectors.filter((vector) => vector !== undefined).map(canonical);
+  return known.every((text) => text === known[0]);
+}
+
+function canonical(heads: Record<string, number>): string {
+  return JSON.stringify(
+    Object.entries(heads)
+      .filter(([, head]) => head > 0)
+      .sort(([a], [b]) => (a < b ? -1 : 1)),
+  );
+}
+
+async function judge(
+  members: readonly Comparable[],
+  reports: readonly (DigestReport | undefined)[],
+  unreachable: ReadonlyMap<string, string>,
+): Promise<VerifyReport> {
+  const reference = reports.find((report) => report !== undefined);
+  const out: VerifyReport = {
+    identical: unreachable.size === 0,
+    entries: reference?.entries ?? 0,
+    members: [],
+    differing: [],
+  };
+  const buckets = new Set<number>();
+  for (const [i, member] of members.entries()) {
+    const { name, address } = member;
+    const report = reports[i];
+    if (report === undefined || reference === undefined) {
+      out.members.push({
+        name,
+        address,
+        state: 'unreachable',
+        message: unreachable.get(name) ?? 'no answer',
+      });
+      continue;
+    }
+    const sameVector = canonical(report.heads) === canonical(reference.heads);
+    const differing = report.buckets.flatMap((hash, bucket) =>
+      hash === reference.buckets[bucket] ? [] : [bucket],
+    );
+    if (sameVector && differing.length === 0) {
+      out.members.push({ name, address, state: 'identical' });
+      continue;
+    }
+    out.identical = false;
+    for (const bucket of differing) buckets.add(bucket);
+    const message = sameVector
+      ? `${differing.length} of ${BUCKETS} buckets differ`
+      : 'its version vector differs: still replicating?';
+    out.members.push({ name, address, state: 'differs', message });
+  }
+  const reachable = members.filter((_, i) => reports[i] !== undefined);
+  out.differing = await nameDifferences(reachable, [...buckets].slice(0, BUCKETS_COMPARED_MAX));
+  return out;
+}
+
+async function nameDifferences(
+  members: readonly Comparable[],
+  buckets: readonly number[],
+): Promise<VerifyReport['differing']> {
+  const out: VerifyReport['differing'] = [];
+  for (const bucket of buckets) {
+    const lists = await Promise.all(members.map((member) => member.bucket(bucket).catch(() => [])));
+    const stamps = new Map<string, Record<string, string>>();
+    for (const [i, list] of lists.entries())
+      for (const { key, stamp } of list) {
+        const row = stamps.get(key) ?? Object.fromEntries(members.map((member) => [member.name, '']));
+        row[members[i]!.name] = stamp;
+        stamps.set(key, row);
+      }
+    for (const [key, row] of stamps)
+      if (new Set(Object.values(row)).size > 1 && out.push({ key, stamps: row }) >= KEYS_NAMED_MAX)
+        return out;
+  }
+  return out;
+}

@@ -1,0 +1,284 @@
+/**
+ * The production driver of the replication core: real clock, ws, LevelDB. It turns what happens into inputs and
+ * carries out effects, and decides nothing itself. One input is handled, and all its effects carried out,
+ * before the next.
+ */
+import { performance } from 'node:perf_hooks';
+import { checksum } from '../checksum.js';
+import type { ReplicaConfig } from '../core/core.js';
+import type { Effect, Input, LinkId, LocalOp } from '../core/io.js';
+import { ReplicaCore } from '../core/replica.js';
+import type { Instant, Row } from '../core/types.js';
+import { isReadmeshError, ReadmeshError } from '../errors.js';
+import { decodeMessage, encodeMessage } from '../protocol.js';
+import type { Receipt } from '../read-store.js';
+import type { RowCursor, Snapshot, Store } from '../storage/store.js';
+
+export interface Logger {
+  info(details: object, message: string): void;
+  warn(details: object, message: string): void;
+  error(details: object, message: string): void;
+}
+
+/** What the driver needs of the transport (transport/links.ts). */
+export interface LinkPort {
+  dial(address: string): void;
+  send(link: LinkId, bytes: Uint8Array, bestEffort: boolean): boolean;
+  close(link: LinkId, reason?: string): void;
+}
+
+export interface DriverHooks {
+  /** Entries whose content changed are written. */
+  onChanged(keys: readonly string[], rows: readonly Row[]): void;
+  /** Phase, readiness or health changed. */
+  onState(): void;
+  /** The store refused a write: what it lost is unknown. */
+  onStoreFailed(): void;
+}
+
+interface Scan {
+  readonly snapshot: Snapshot;
+  readonly cursor: RowCursor;
+}
+
+interface Waiting<T> {
+  resolve(value: T): void;
+  reject(error: Error): void;
+}
+
+export class Driver {
+  readonly core: ReplicaCore;
+  /** Records that failed their checksum when they were looked up for a merge. */
+  damagedLookups = 0;
+  readonly #store: Store;
+  readonly #logger: Logger;
+  readonly #hooks: DriverHooks;
+  #links: LinkPort | undefined;
+  readonly #inputs: Input[] = [];
+  readonly #writes = new Map<number, Waiting<Receipt>>();
+  readonly #removals = new Map<number, Waiting<boolean>>();
+  readonly #scans = new Map<number, Promise<Scan>>();
+  #ids = 0;
+  #handling = false;
+  #wake: NodeJS.Timeout | undefined;
+  #draining = false;
+  #closed = false;
+  /** The batch in flight. */
+  #writing: Promise<void> = Promise.resolve();
+
+  constructor(config: ReplicaConfig, store: Store, logger: Logger, hooks: DriverHooks) {
+    this.#store = store;
+    this.#logger = logger;
+    this.#hooks = hooks;
+    this.core = new ReplicaCore(config, {
+      lookup: (key) => this.#lookup(key),
+      checksum,
+      random: Math.random,
+      recovered: store.recovered,
+    });
+  }
+
+  start(links: LinkPort): void {
+    this.#links = links;
+    this.input({ type: 'start' });
+  }
+
+  now(): Instant {
+    return { wall: Date.now(), mono: performance.now() };
+  }
+
+  input(input: Input): void {
+    if (this.#closed) return;
+    this.#inputs.push(input);
+    if (this.#handling) return;
+    this.#handling = true;
+    try {
+      for (let next = this.#inputs.shift(); next !== undefined; next = this.#inputs.shift())
+        for (const effect of this.core.handle(next, this.now())) this.#carryOut(effect);
+    } finally {
+      this.#handling = false;
+    }
+  }
+
+  /** Bytes from a peer. What cannot be decoded closes the link. */
+  receive(link: LinkId, bytes: Uint8Array): void {
+    try {
+      this.input({ type: 'message', link, message: decodeMessage(bytes) });
+    } catch (error) {
+      if (!isReadmeshError(error)) throw error;
+      if (error.details.unknownType !== undefined) return;
+      this.#logger.warn({ event: 'bad-frame', link, code: error.code }, error.message);
+      this.#links?.close(link, 'bad frame');
+    }
+  }
+
+  write(
+    ops: readonly LocalOp[],
+    options: { replicas?: number; fsync?: boolean; timeoutMs?: number },
+  ): Promise<Receipt> {
+    return new Promise((resolve, reject) => {
+      if (this.#draining) return reject(new ReadmeshError('CLOSED', 'this node is closing: ask another'));
+      const id = ++this.#ids;
+      this.#writes.set(id, { resolve, reject });
+      const { replicas, fsync, timeoutMs } = options;
+      this.input({ type: 'write', id, ops, replicas, fsync, timeoutMs });
+    });
+  }
+
+  /** False when there is no such member. */
+  removeMember(name: string): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed) return reject(new ReadmeshError('CLOSED', 'this node is closing: ask another'));
+      const id = ++this.#ids;
+      this.#removals.set(id, { resolve, reject });
+      this.input({ type: 'remove-member', id, name });
+    });
+  }
+
+  /** Takes no more writes; waits (bounded) until nothing is on its way to disk and every write is answered. */
+  async drain(timeoutMs: number): Promise<void> {
+    this.#draining = true;
+    const until = performance.now() + timeoutMs;
+    while (performance.now() < until && this.core.queue.tail() !== undefined) await delay(5);
+    while (performance.now() < until && this.core.acks.unsettled > 0) await delay(5);
+  }
+
+  /** No further input is taken. Open writes are rejected; their outcome is unknown. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#wake);
+    const closed = new ReadmeshError(
+      'CLOSED',
+      'this node was closed before the write was acknowledged: retry elsewhere',
+    );
+    for (const waiting of [...this.#writes.values(), ...this.#removals.values()]) waiting.reject(closed);
+    this.#writes.clear();
+    this.#removals.clear();
+    for (const id of [...this.#scans.keys()]) await this.#closeScan(id);
+    await this.#writing;
+  }
+
+  #lookup(key: string): Row | undefined {
+    try {
+      return this.#store.getRow(key);
+    } catch (error) {
+      if (!isReadmeshError(error) || error.code !== 'DAMAGED') throw error;
+      this.damagedLookups += 1;
+      this.#logger.error({ event: 'damaged-record', key }, error.message);
+      return undefined;
+    }
+  }
+
+  #carryOut(effect: Effect): void {
+    switch (effect.type) {
+      case 'persist':
+        return this.#persist(effect);
+      case 'send': {
+        const bytes = encodeMessage(effect.message);
+        for (const link of effect.links) this.#links?.send(link, bytes, effect.bestEffort);
+        return;
+      }
+      case 'settled': {
+        const { id, stamp, replicas, token, superseded } = effect;
+        this.#writes.get(id)?.resolve({ stamp, replicas, token, superseded });
+        this.#writes.delete(id);
+        return;
+      }
+      case 'rejected': {
+        const { id, code, message, details } = effect;
+        this.#writes
+          .get(id)
+          ?.reject(new ReadmeshError(code, message, details === undefined ? {} : { details }));
+        this.#writes.delete(id);
+        return;
+      }
+      case 'changed':
+        return this.#hooks.onChanged(effect.keys, effect.rows);
+      case 'wake':
+        return this.#wakeAt(effect.at);
+      case 'dial':
+        return this.#links?.dial(effect.address);
+      case 'close-link':
+        return this.#links?.close(effect.link, effect.reason);
+      case 'open-scan':
+        return this.#openScan(effect);
+      case 'read-scan':
+        void this.#readScan(effect.scan, effect.rowsMax, effect.bytesMax);
+        return;
+      case 'close-scan':
+        void this.#closeScan(effect.scan);
+        return;
+      case 'removed-member':
+        this.#removals.get(effect.id)?.resolve(effect.found);
+        this.#removals.delete(effect.id);
+        return;
+      case 'state':
+        return this.#hooks.onState();
+      case 'log':
+        return this.#logger[effect.level]({ event: effect.event, ...effect.details }, effect.event);
+    }
+  }
+
+  #persist(effect: Extract<Effect, { type: 'persist' }>): void {
+    const { batch } = effect;
+    this.#writing = this.#store.write(batch).then(
+      () => this.input({ type: 'persisted', batch: batch.id }),
+      (error: Error) => {
+        this.#hooks.onStoreFailed();
+        this.input({ type: 'persist-failed', batch: batch.id, message: error.message });
+      },
+    );
+  }
+
+  #wakeAt(at: number | null): void {
+    clearTimeout(this.#wake);
+    if (at === null) return;
+    this.#wake = setTimeout(() => this.input({ type: 'tick' }), Math.max(0, at - performance.now()));
+  }
+
+  #openScan(effect: Extract<Effect, { type: 'open-scan' }>): void {
+    const { scan, what } = effect;
+    const opening = this.#store.snapshot().then((snapshot): Scan => {
+      const cursor =
+        'above' in what
+          ? snapshot.above(what.above)
+          : snapshot.rows(what.after === null ? {} : { gt: what.after });
+      return { snapshot, cursor };
+    });
+    this.#scans.set(scan, opening);
+    opening.then(
+      ({ snapshot }) => this.input({ type: 'scan-opened', scan, heads: snapshot.heads }),
+      (error: Error) => this.input({ type: 'scan-failed', scan, message: error.message }),
+    );
+  }
+
+  async #readScan(scan: number, rowsMax: number, bytesMax: number): Promise<void> {
+    const opening = this.#scans.get(scan);
+    if (opening === undefined) return;
+    try {
+      const { cursor, snapshot } = await opening;
+      const records = await cursor.next(rowsMax, bytesMax);
+      const last = records.keys.length === 0;
+      const tops = last ? await snapshot.tops() : undefined;
+      this.input({ type: 'scan-read', scan, records, last, ...(tops === undefined ? {} : { tops }) });
+    } catch (error) {
+      this.input({ type: 'scan-failed', scan, message: (error as Error).message });
+    }
+  }
+
+  async #closeScan(scan: number): Promise<void> {
+    const opening = this.#scans.get(scan);
+    this.#scans.delete(scan);
+    try {
+      const open = await opening;
+      await open?.cursor.close();
+      await open?.snapshot.close();
+    } catch (error) {
+      this.#logger.warn({ event: 'scan-close-failed' }, (error as Error).message);
+    }
+  }
+}
+
+export function delay(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

@@ -1,0 +1,199 @@
+/**
+ * The read path: cache of decoded values, then the store. It never touches the replication core, so that no
+ * read waits for a write, for replication or for a repair.
+ *
+ * Only synchronous reads fill the cache: between their look-up and their insertion nothing can happen, whereas
+ * an asynchronous read could put back a value that a write has replaced meanwhile. A written change drops its
+ * key from the cache.
+ */
+import { DecodedCache } from '../cache.js';
+import { assertKey, isTombstone, KIND_REGISTER, kindOf, utf8Length } from '../core/entry.js';
+import type { Row } from '../core/types.js';
+import { ReadmeshError } from '../errors.js';
+import type { Range, Value } from '../read-store.js';
+import type { RowScan } from '../service.js';
+import type { RowCursor, Store } from '../storage/store.js';
+import { decodeRow } from '../values.js';
+
+/** Keys looked up before the event loop gets its turn. */
+const LOOKUPS_PER_SLICE = 64;
+/** Rows fetched from the store at once by a scan, and their bytes. */
+const SCAN_ROWS = 512;
+const SCAN_BYTES = 262_144;
+/** What a cached value costs beside its bytes: map entry, key, node. */
+const CACHE_ENTRY_BYTES = 128;
+
+export class Reads {
+  readonly #store: Store;
+  readonly #cache: DecodedCache<Value>;
+  /** Throws NOT_READY, REMOVED or CLOSED while this node may not answer. */
+  readonly #gate: () => void;
+  #open = false;
+
+  constructor(store: Store, cacheBytesMax: number, gate: () => void) {
+    this.#store = store;
+    this.#cache = new DecodedCache(cacheBytesMax);
+    this.#gate = gate;
+  }
+
+  /** Whether reads are answered; kept here so that a cached read costs one test. */
+  setOpen(open: boolean): void {
+    this.#open = open;
+  }
+
+  getSync(key: string): Value | undefined {
+    if (!this.#open) this.#gate();
+    const cached = this.#cache.get(key);
+    if (cached !== undefined) return cached;
+    const row = this.#liveRow(key);
+    if (row === undefined) return undefined;
+    const { value, isShareable } = decodeRow(key, row);
+    if (isShareable) this.#cache.set(key, value, row.length + key.length * 2 + CACHE_ENTRY_BYTES);
+    return value;
+  }
+
+  has(key: string): boolean {
+    if (!this.#open) this.#gate();
+    return this.#liveRow(key) !== undefined;
+  }
+
+  async getMany(keys: readonly string[]): Promise<(Value | undefined)[]> {
+    return this.#inSlices(keys, (key) => this.getSync(key));
+  }
+
+  readRow(key: string): Row | undefined {
+    if (!this.#open) this.#gate();
+    return this.#liveRow(key);
+  }
+
+  async readRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
+    return this.#inSlices(keys, (key) => this.readRow(key));
+  }
+
+  /** Live rows of the range, from one consistent view. */
+  scan(range: Range): RowScan {
+    if (!this.#open) this.#gate();
+    const { limit, ...bounds } = checkedRange(range);
+    return new LiveScan(this.#store.rows(bounds), limit ?? Number.POSITIVE_INFINITY);
+  }
+
+  async *keys(range: Range): AsyncGenerator<string, void, undefined> {
+    for await (const { keys } of this.#pages(range)) yield* keys;
+  }
+
+  async *values(range: Range): AsyncGenerator<Value, void, undefined> {
+    for await (const { keys, rows } of this.#pages(range))
+      for (let i = 0; i < keys.length; i++) yield decodeRow(keys[i]!, rows[i]!).value;
+  }
+
+  async *entries(range: Range): AsyncGenerator<[string, Value], void, undefined> {
+    for await (const { keys, rows } of this.#pages(range))
+      for (let i = 0; i < keys.length; i++) yield [keys[i]!, decodeRow(keys[i]!, rows[i]!).value];
+  }
+
+  /** These keys were written. */
+  forget(keys: readonly string[]): void {
+    for (const key of keys) this.#cache.delete(key);
+  }
+
+  get cacheStats(): { entries: number; bytes: number } {
+    return { entries: this.#cache.size, bytes: this.#cache.bytes };
+  }
+
+  clear(): void {
+    this.#cache.clear();
+  }
+
+  #liveRow(key: string): Row | undefined {
+    assertKey(key);
+    const row = this.#store.getRow(key);
+    if (row === undefined || isTombstone(row)) return undefined;
+    if (kindOf(row) !== KIND_REGISTER)
+      throw new ReadmeshError(
+        'UNSUPPORTED',
+        `the entry is of kind ${kindOf(row)}, written by a newer version: upgrade this host`,
+      );
+    return row;
+  }
+
+  async #inSlices<T>(keys: readonly string[], look: (key: string) => T): Promise<T[]> {
+    const out: T[] = [];
+    for (let i = 0; i < keys.length; i++) {
+      if (i > 0 && i % LOOKUPS_PER_SLICE === 0) await new Promise(setImmediate);
+      out.push(look(keys[i]!));
+    }
+    return out;
+  }
+
+  async *#pages(range: Range): AsyncGenerator<{ keys: readonly string[]; rows: readonly Row[] }> {
+    const scan = this.scan(range);
+    try {
+      for (;;) {
+        const page = await scan.next(SCAN_ROWS);
+        if (page.keys.length === 0) return;
+        yield page;
+      }
+    } finally {
+      await scan.close();
+    }
+  }
+}
+
+class LiveScan implements RowScan {
+  readonly #cursor: RowCursor;
+  #left: number;
+
+  constructor(cursor: RowCursor, limit: number) {
+    this.#cursor = cursor;
+    this.#left = limit;
+  }
+
+  async next(rowsMax: number): Promise<{ keys: readonly string[]; rows: readonly Row[] }> {
+    const wanted = Math.min(rowsMax, this.#left);
+    while (wanted > 0) {
+      const page = await this.#cursor.next(wanted, SCAN_BYTES);
+      if (page.keys.length === 0) break;
+      const live = page.rows.some((row) => isTombstone(row)) ? withoutTombstones(page) : page;
+      if (live.keys.length === 0) continue;
+      this.#left -= live.keys.length;
+      return live;
+    }
+    return { keys: [], rows: [] };
+  }
+
+  close(): Promise<void> {
+    return this.#cursor.close();
+  }
+}
+
+function withoutTombstones(page: { keys: readonly string[]; rows: readonly Row[] }): {
+  keys: string[];
+  rows: Row[];
+} {
+  const keys: string[] = [];
+  const rows: Row[] = [];
+  for (let i = 0; i < page.keys.length; i++) {
+    if (isTombstone(page.rows[i]!)) continue;
+    keys.push(page.keys[i]!);
+    rows.push(page.rows[i]!);
+  }
+  return { keys, rows };
+}
+
+const RANGE_MEMBERS = new Set(['gt', 'gte', 'lt', 'lte', 'prefix', 'reverse', 'limit']);
+
+function checkedRange(range: Range): Range {
+  for (const member of Object.keys(range))
+    if (!RANGE_MEMBERS.has(member))
+      throw new ReadmeshError(
+        'INVALID_OPTION',
+        `a range has no "${member}": use ${[...RANGE_MEMBERS].join(', ')}`,
+      );
+  const { limit } = range;
+  if (limit !== undefined && (!Number.isInteger(limit) || limit < 0))
+    throw new ReadmeshError('INVALID_OPTION', 'limit is an integer from 0 up');
+  for (const text of [range.gt, range.gte, range.lt, range.lte, range.prefix])
+    if (text !== undefined && (typeof text !== 'string' || utf8Length(text) === -1))
+      throw new ReadmeshError('INVALID_OPTION', 'a bound of a range is a well-formed string');
+  return range;
+}

@@ -1,0 +1,29 @@
+/** Another member as `verify` sees it: asked over the client protocol, at the address it advertises. */
+import { connect, type LightClient } from '../client/index.js';
+import { ReadmeshError } from '../errors.js';
+import type { Comparable } from './digest.js';
+
+export interface RemoteMember extends Comparable {
+  close(): Promise<void>;
+}
+
+export function remoteMember(name: string, address: string, timeoutMs: number): RemoteMember {
+  let connecting: Promise<LightClient> | undefined;
+  const client = (): Promise<LightClient> => {
+    if (address === '')
+      return Promise.reject(new ReadmeshError('UNREACHABLE', 'it does not listen, so it cannot be asked'));
+    const open = connecting ?? connect({ hosts: [address], timeoutMs, only: true });
+    connecting = open;
+    return open;
+  };
+  return {
+    name,
+    address,
+    heads: async () => (await (await client()).status()).heads,
+    digest: async () => (await client()).digest(),
+    bucket: async (bucket) => (await client()).digestBucket(bucket),
+    close: async () => {
+      await connecting?.then((open) => open.close()).catch(() => {});
+    },
+  };
+}

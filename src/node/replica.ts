@@ -1,0 +1,149 @@
+/** The embedded replica: a node in the application's own process, behind the `Replica` interface. */
+import { KIND_REGISTER, KIND_TOMBSTONE, NO_VALUE } from '../core/entry.js';
+import { isStampHex, nextStamp } from '../core/hlc.js';
+import { ReadmeshError } from '../errors.js';
+import type {
+  BatchOperation,
+  Change,
+  Range,
+  ReadyOptions,
+  Receipt,
+  Replica,
+  Status,
+  Value,
+  WatchOptions,
+  WriteOptions,
+} from '../read-store.js';
+import type { VerifyReport, WriteOp } from '../service.js';
+import { encodeValue } from '../values.js';
+import { Node } from './node.js';
+import type { NodeOptions } from './options.js';
+
+const READY_TIMEOUT_MS = 30_000;
+const VERIFY_TIMEOUT_MS = 30_000;
+
+/**
+ * Opens a full replica in this process. Resolves as soon as the store is open and, for a new store that joins,
+ * before it holds everything: `await replica.ready()` before reading. Throws ReadmeshError: INVALID_OPTION,
+ * INSECURE_LISTEN, PORT_IN_USE, STORE_IN_USE, STORE_UNTRUSTED, NOT_A_STORE, WRONG_CLUSTER.
+ */
+export async function openReplica(options: NodeOptions): Promise<EmbeddedReplica> {
+  return new EmbeddedReplica(await Node.start(options));
+}
+
+export class EmbeddedReplica implements Replica {
+  /** The node behind it, for the faces of the daemon. */
+  readonly node: Node;
+
+  constructor(node: Node) {
+    this.node = node;
+  }
+
+  get address(): string | undefined {
+    return this.node.address === '' ? undefined : this.node.address;
+  }
+
+  getSync<T = Value>(key: string): T | undefined {
+    return this.node.reads.getSync(key) as T | undefined;
+  }
+
+  async get<T = Value>(key: string): Promise<T | undefined> {
+    return this.node.reads.getSync(key) as T | undefined;
+  }
+
+  getMany<T = Value>(keys: readonly string[]): Promise<(T | undefined)[]> {
+    return this.node.reads.getMany(keys) as Promise<(T | undefined)[]>;
+  }
+
+  async has(key: string): Promise<boolean> {
+    return this.node.reads.has(key);
+  }
+
+  keys(range: Range = {}): AsyncIterableIterator<string> {
+    return this.node.reads.keys(range);
+  }
+
+  values<T = Value>(range: Range = {}): AsyncIterableIterator<T> {
+    return this.node.reads.values(range) as AsyncIterableIterator<T>;
+  }
+
+  entries<T = Value>(range: Range = {}): AsyncIterableIterator<[string, T]> {
+    return this.node.reads.entries(range) as AsyncIterableIterator<[string, T]>;
+  }
+
+  async put(key: string, value: Value, options: WriteOptions = {}): Promise<Receipt> {
+    return this.#write([{ type: 'put', key, value }], options);
+  }
+
+  async del(key: string, options: WriteOptions = {}): Promise<Receipt> {
+    return this.#write([{ type: 'del', key }], options);
+  }
+
+  async batch(operations: readonly BatchOperation[], options: WriteOptions = {}): Promise<Receipt> {
+    return this.#write(operations, options);
+  }
+
+  watch<T = Value>(prefix = '', options: WatchOptions = {}): AsyncIterableIterator<Change<T>> {
+    return this.node.watchers.watch(prefix, options.signal) as AsyncIterableIterator<Change<T>>;
+  }
+
+  ready(options: ReadyOptions = {}): Promise<void> {
+    return this.node.ready(options.level ?? 'local', options.timeoutMs ?? READY_TIMEOUT_MS);
+  }
+
+  async status(): Promise<Status> {
+    return this.node.status();
+  }
+
+  /** Compares all members at equal version vectors. */
+  verify(options: { timeoutMs?: number } = {}): Promise<VerifyReport> {
+    return this.node.verify(options.timeoutMs ?? VERIFY_TIMEOUT_MS);
+  }
+
+  close(): Promise<void> {
+    return this.node.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #write(operations: readonly BatchOperation[], options: WriteOptions): Promise<Receipt> {
+    const { valueBytesMax } = this.node.driver.core.options;
+    refuseExpiry(options);
+    const ops = operations.map((operation, i) => encodeOperation(operation, options.stamp, i, valueBytesMax));
+    const { replicas, fsync, timeoutMs } = options;
+    return this.node.write({ ops, replicas, fsync, timeoutMs });
+  }
+}
+
+function encodeOperation(
+  operation: BatchOperation,
+  firstStamp: string | undefined,
+  index: number,
+  valueBytesMax: number,
+): WriteOp {
+  const put = operation.type === 'put';
+  return {
+    key: operation.key,
+    kind: put ? KIND_REGISTER : KIND_TOMBSTONE,
+    value: put ? encodeValue(operation.value, valueBytesMax) : NO_VALUE,
+    ...(firstStamp === undefined ? {} : { stamp: stampAt(firstStamp, index) }),
+  };
+}
+
+/** Stamp of one operation of a batch whose first one bears `first`. */
+function stampAt(first: string, index: number): string {
+  if (!isStampHex(first))
+    throw new ReadmeshError('INVALID_OPTION', 'stamp is the 32 lower-case hex digits of an earlier attempt');
+  return nextStamp(first, index);
+}
+
+/** Throws UNSUPPORTED. */
+function refuseExpiry(options: WriteOptions): void {
+  if (options.ttlMs !== undefined)
+    throw new ReadmeshError(
+      'UNSUPPORTED',
+      'entries cannot expire yet: leave ttlMs out, and delete the key when it is due',
+    );
+}

@@ -1,0 +1,88 @@
+/** The status report of a node, from what its parts know. */
+import { createRequire } from 'node:module';
+import type { ReplicaCore } from '../core/replica.js';
+import type { Instant } from '../core/types.js';
+import type { Phase, Status } from '../read-store.js';
+
+const require = createRequire(import.meta.url);
+
+export interface StatusSources {
+  core: ReplicaCore;
+  closing: boolean;
+  /** `performance.now()` at the start. */
+  startedAt: number;
+  damagedLookups: number;
+  cache: { entries: number; bytes: number };
+  watches: number;
+  now: Instant;
+}
+
+export function statusOf(sources: StatusSources): Status {
+  const { core, closing, cache, now } = sources;
+  const { identity, config, bootstrap } = core;
+  return {
+    cluster: config.cluster,
+    clusterUid: identity.uid,
+    name: config.name,
+    host: config.host,
+    address: config.address,
+    origin: identity.origin,
+    phase: closing ? 'closed' : phaseOf(core),
+    ready: core.ready && !closing,
+    issues: core.issues(),
+    members: core.memberViews().map(({ name, host, address, origin, self, state, linked, lastHeardMs }) => ({
+      name,
+      host,
+      address,
+      origin,
+      self,
+      state,
+      linked,
+      ...(lastHeardMs === undefined ? {} : { lastHeardMs: Math.round(lastHeardMs) }),
+    })),
+    heads: Object.fromEntries(core.written.heads()),
+    ...(bootstrap === undefined
+      ? {}
+      : {
+          bootstrap: {
+            source: bootstrap.source,
+            entries: bootstrap.entries,
+            bytes: bootstrap.bytes,
+            elapsedMs: Math.round((bootstrap.endedMono ?? now.mono) - bootstrap.startedMono),
+          },
+        }),
+    queues: {
+      pendingRows: core.queue.rows,
+      pendingBytes: core.queue.bytes,
+      unacknowledged: core.acks.unsettled,
+    },
+    counters: {
+      ...core.counters,
+      damagedLookups: sources.damagedLookups,
+      cacheEntries: cache.entries,
+      cacheBytes: cache.bytes,
+      watches: sources.watches,
+    },
+    uptimeMs: Math.round(now.mono - sources.startedAt),
+    version,
+  };
+}
+
+function phaseOf(core: ReplicaCore): Phase {
+  const { phase } = core.identity;
+  return phase === 'new' ? 'joining' : phase;
+}
+
+/** package.json stands two folders above the sources and three above the build. */
+function readVersion(): string {
+  for (const path of ['../../package.json', '../../../package.json']) {
+    try {
+      return (require(path) as { version: string }).version;
+    } catch {
+      // The other one, then.
+    }
+  }
+  return 'unknown';
+}
+
+export const version = readVersion();
