@@ -13,6 +13,8 @@ export interface RunningNode {
   readonly replica: EmbeddedReplica;
   /** `host:port` that others dial; empty when it does not listen. */
   readonly address: string;
+  /** `host:port` that it listens on, with the port that it got; differs from `address` when another is advertised. */
+  readonly listening: string;
   /** Resolves once reads are served; rejects after `timeoutMs` (default: waits for ever). */
   ready(timeoutMs?: number): Promise<void>;
   /** Drains, then closes everything. */
@@ -26,6 +28,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     service: node,
     replica: new EmbeddedReplica(node),
     address: node.address,
+    listening: node.listening,
     ready: (timeoutMs = 2 ** 31 - 1) => node.ready('local', timeoutMs),
     close: () => node.close(),
   };

@@ -62,6 +62,128 @@ export type CoreOptions = ClusterOptions & HostOptions;
 
 export const CORE_DEFAULTS: CoreOptions = { ...CLUSTER_DEFAULTS, ...HOST_DEFAULTS };
 
+/** Sockets of one host: links to peers, clients and HTTP. Times in ms. */
+export const TRANSPORT_DEFAULTS = {
+  /** Largest frame accepted or sent on a link, bytes. */
+  frameBytesMax: HOST_DEFAULTS.frameBytesMax,
+  /** Bytes queued towards one peer, above which best-effort sends are dropped; twice that ends the link. */
+  linkQueueBytesMax: HOST_DEFAULTS.linkQueueBytesMax,
+  /** Links from peers, and as many again to peers: those that dial in can never take the places of those dialed. */
+  peerLinksMax: 256,
+  /** WebSocket clients. Their places are counted apart from the peers'. */
+  clientLinksMax: 1_024,
+  /** HTTP requests in progress (streams included); more get 503 OVERLOADED. */
+  httpRequestsMax: 512,
+  /** Connections without a request in progress; one more evicts the one that has waited longest. */
+  waitingSocketsMax: 256,
+  /** A connection whose request head (or upgrade) is not complete after this long is closed. */
+  headersTimeoutMs: 5_000,
+  /** The same for the whole request, body included. */
+  requestTimeoutMs: 5_000,
+  /** An idle HTTP connection is closed after this long. */
+  keepAliveTimeoutMs: 5_000,
+  /** Request head, bytes: two percent-encoded keys of the longest kind, a cursor, and ordinary headers. */
+  headerBytesMax: 16_384,
+  /** Deadline of a dial: name look-up, connect and upgrade together. */
+  dialTimeoutMs: 2_000,
+  /** How long a closed link or listener may flush before it is cut. */
+  closeTimeoutMs: 1_000,
+  /** How often sockets are looked at for bytes that arrived in mid-frame. Well under `beatMs`. */
+  alivePollMs: 500,
+  /** WebSocket pings and pongs from one peer in one `alivePollMs`; more end the link. Links of ours send none. */
+  controlFramesMax: 64,
+  /** Received frames are handed out for this long at a time, then the event loop turns. Longer starves readers. */
+  sliceMs: 2,
+  /** Received and not yet handed out, per link: above either, the socket is no longer read. */
+  inboxBytesMax: 4_194_304,
+  inboxFramesMax: 1_024,
+} as const;
+
+export type TransportOptions = Widen<typeof TRANSPORT_DEFAULTS>;
+
+/** The HTTP face of one host. */
+export const HTTP_DEFAULTS = {
+  /** A request body that brings nothing for this long is given up, ms. */
+  bodyIdleMs: 5_000,
+  /** JSON may take this many times the bytes of the value it stands for (`false,` and `\\u0000` take six). */
+  jsonBytesPerValueByte: 6,
+  /** Bytes of all request bodies in memory at once; a request that would exceed it gets 503 OVERLOADED. */
+  bodyBytesMax: 67_108_864,
+  /** Entries of one page of `GET /v1/kv`: default, and the most that may be asked for. */
+  pageLimit: 100,
+  pageLimitMax: 1_000,
+  /** A page ends early above this many bytes of rows (it always holds one entry). */
+  pageBytesMax: 4_194_304,
+} as const;
+
+export type HttpLimits = Widen<typeof HTTP_DEFAULTS>;
+
+/** Longest deadline that a caller of the command line or of HTTP may ask for, ms. */
+export const TIMEOUT_MS_MAX = 3_600_000;
+/** Greatest `replicas` that they may ask for. */
+export const REPLICAS_MAX = 1_000;
+
+/** Server side of the client protocol: what one connection may ask of a host. Times in ms. */
+export const CLIENT_SERVER_DEFAULTS = {
+  /** Requests in progress that wait for something (writes, scans, ...); more get OVERLOADED. */
+  inFlightMax: 16_384,
+  /** Bytes of writes in progress; more get OVERLOADED, unless nothing else is in progress. */
+  inFlightBytesMax: 16_777_216,
+  /** Scans, digests and verifications in progress: each holds a view of the store. */
+  scansMax: 32,
+  watchesMax: 64,
+  /** Changes that wait for a client's socket, all its watches together; past it a watch ends with WATCH_OVERFLOW. */
+  watchQueueBytesMax: 4_194_304,
+  /** Bytes queued on the socket, above which no further request is begun until they have left. */
+  outboundPauseBytes: 1_048_576,
+  /** Above this the client is cut off: what it asked for earlier piles up unread. */
+  outboundBytesMax: 16_777_216,
+  /** Nothing of what is queued left for this long: the client does not read, and is cut off. */
+  stallMs: 60_000,
+  /** Nothing came for this long: the client is gone. The light client pings far more often. */
+  idleMs: 60_000,
+  /** Requests are worked off for this long at a time, then the event loop turns. */
+  sliceMs: 2,
+} as const;
+
+export type ClientServerOptions = Widen<typeof CLIENT_SERVER_DEFAULTS>;
+
+/** The light client (`connect`). Times in ms. */
+export const CLIENT_DEFAULTS = {
+  /** Deadline of each call, and of each page of a scan. */
+  timeoutMs: 3_000,
+  /** Answer time after which a read is asked of a second host as well, and of a third, ... Raised to 4 round trips. */
+  readAttemptMs: 50,
+  /** The same for reads of many keys, pages of scans, and status. */
+  bulkAttemptMs: 250,
+  /** The same for writes: at least this, and a third of their deadline. An acknowledgement takes an fsync or two. */
+  writeAttemptMs: 500,
+  /** A dial and the greeting that follows. */
+  dialTimeoutMs: 2_000,
+  /** Delays before a failed host is dialed or probed again; they double and are jittered. */
+  backoffMinMs: 100,
+  backoffMaxMs: 5_000,
+  /** How often an open connection is pinged, and after how much silence it is given up. */
+  pingMs: 2_000,
+  silentMs: 6_000,
+  /** Hosts to stay connected to, nearest first; more are dialed when these fail. */
+  connectionsWanted: 3,
+  /** Connections beyond that are closed when unused for this long. */
+  surplusMs: 30_000,
+  /** Hosts remembered, given and learned. */
+  hostsMax: 64,
+  /** Calls in progress, and bytes of their arguments, above which further ones get OVERLOADED. */
+  pendingCallsMax: 100_000,
+  pendingBytesMax: 134_217_728,
+  /** Bytes queued towards one host, above which calls go elsewhere. */
+  outboundBytesMax: 16_777_216,
+  /** Changes that wait for the reader of a watch; past it the watch fails with WATCH_OVERFLOW. */
+  watchQueueBytesMax: 16_777_216,
+  watchesMax: 64,
+} as const;
+
+export type ClientOptions = Widen<typeof CLIENT_DEFAULTS>;
+
 export const DEFAULT_PORT = 7_700;
 export const DEFAULT_DATA = './readmesh-data';
 export const DEFAULT_CLUSTER = 'default';

@@ -317,7 +317,7 @@ export class Links {
       for (const peer of core.peers.values()) peer.heardAt = Math.min(now.mono, peer.heardAt + lag);
     }
     for (const peer of [...core.peers.values()])
-      if (now.mono - peer.heardAt > options.beatMs * 2) {
+      if (now.mono - (peer.hello === undefined ? peer.openedAt : peer.heardAt) > options.beatMs * 2) {
         core.log('warn', 'link-silent', { peer: peer.name || (peer.dialed ?? 'inbound') });
         this.close(peer, 'silent');
       }

@@ -264,6 +264,8 @@ export class ReplicaCore implements Core {
   }
 
   #tick(): void {
+    // The driver's timer is spent, even if it rang a little early and nothing is due yet.
+    this.#wakeAt = undefined;
     for (const timer of this.timers.take(this.now.mono)) {
       if (timer === 'beat') this.#gossip.beat();
       else if (timer === 'announce') this.#gossip.announce();

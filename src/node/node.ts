@@ -45,6 +45,7 @@ export class Node implements NodeService {
   readonly #links: Links;
   readonly #listener: Listener | undefined;
   readonly #address: string;
+  readonly #listening: string;
   readonly #logger: Logger;
   readonly #startedAt = performance.now();
   readonly #readyWaiters = new Set<() => void>();
@@ -63,16 +64,17 @@ export class Node implements NodeService {
       const wiring: { node?: Node } = {};
       const links = makeLinks(wiring, checked);
       let address = '';
+      let listening = '';
       if (checked.listen !== undefined) {
         listener = new Listener(links, {
           allowedHosts: checked.advertise === undefined ? [] : [checked.advertise.host],
-          onFault: (error) =>
-            logger.error({ event: 'fault', error: String((error as Error).stack) }, 'fault'),
+          onFault: (error) => wiring.node?.#fault(error),
         });
         const bound = await listener.listen(checked.listen.host, checked.listen.port);
+        listening = formatAddress(bound);
         address = formatAddress(checked.advertise ?? bound);
       }
-      return new Node(options, checked, { folder, links, listener, address, logger, wiring });
+      return new Node(options, checked, { folder, links, listener, address, listening, logger, wiring });
     } catch (error) {
       await listener?.close();
       await folder.close();
@@ -88,15 +90,17 @@ export class Node implements NodeService {
       links: Links;
       listener: Listener | undefined;
       address: string;
+      listening: string;
       logger: Logger;
       wiring: { node?: Node };
     },
   ) {
-    const { folder, links, listener, address, logger, wiring } = parts;
+    const { folder, links, listener, address, listening, logger, wiring } = parts;
     this.#folder = folder;
     this.#links = links;
     this.#listener = listener;
     this.#address = address;
+    this.#listening = listening;
     this.#logger = logger;
     const { store } = folder;
     const config = configOf(
@@ -129,6 +133,11 @@ export class Node implements NodeService {
   /** `host:port` that others dial; empty when this node does not listen. */
   get address(): string {
     return this.#address;
+  }
+
+  /** `host:port` that it listens on, with the port that it got; empty when it does not listen. */
+  get listening(): string {
+    return this.#listening;
   }
 
   get driver(): Driver {
@@ -290,8 +299,14 @@ export class Node implements NodeService {
   }
 
   #openFaces(listener: Listener): void {
-    listener.handle(createHttpHandler(this));
+    const onFault = (error: unknown): void => this.#fault(error);
+    listener.handle(createHttpHandler(this, { valueBytesMax: this.#driver.core.options.valueBytesMax, onFault }));
     listener.acceptClients((ws) => serveClient(ws, this));
+  }
+
+  /** A fault of ours that nobody else sees. */
+  #fault(error: unknown): void {
+    this.#logger.error({ event: 'fault', stack: String((error as Error | undefined)?.stack ?? error) }, 'fault');
   }
 
   #warnInsecure(): void {

@@ -6,7 +6,7 @@
  * an asynchronous read could put back a value that a write has replaced meanwhile. A written change drops its
  * key from the cache.
  */
-import { DecodedCache } from '../cache.js';
+import { Cache, type CacheStats } from '../cache.js';
 import { assertKey, isTombstone, KIND_REGISTER, kindOf, utf8Length } from '../core/entry.js';
 import type { Row } from '../core/types.js';
 import { ReadmeshError } from '../errors.js';
@@ -20,19 +20,17 @@ const LOOKUPS_PER_SLICE = 64;
 /** Rows fetched from the store at once by a scan, and their bytes. */
 const SCAN_ROWS = 512;
 const SCAN_BYTES = 262_144;
-/** What a cached value costs beside its bytes: map entry, key, node. */
-const CACHE_ENTRY_BYTES = 128;
 
 export class Reads {
   readonly #store: Store;
-  readonly #cache: DecodedCache<Value>;
+  readonly #cache: Cache<Value>;
   /** Throws NOT_READY, REMOVED or CLOSED while this node may not answer. */
   readonly #gate: () => void;
   #open = false;
 
   constructor(store: Store, cacheBytesMax: number, gate: () => void) {
     this.#store = store;
-    this.#cache = new DecodedCache(cacheBytesMax);
+    this.#cache = new Cache(cacheBytesMax);
     this.#gate = gate;
   }
 
@@ -47,8 +45,8 @@ export class Reads {
     if (cached !== undefined) return cached;
     const row = this.#liveRow(key);
     if (row === undefined) return undefined;
-    const { value, isShareable } = decodeRow(key, row);
-    if (isShareable) this.#cache.set(key, value, row.length + key.length * 2 + CACHE_ENTRY_BYTES);
+    const { value, isShareable, heapBytes } = decodeRow(key, row);
+    if (isShareable) this.#cache.set(key, value, heapBytes);
     return value;
   }
 
@@ -96,8 +94,8 @@ export class Reads {
     for (const key of keys) this.#cache.delete(key);
   }
 
-  get cacheStats(): { entries: number; bytes: number } {
-    return { entries: this.#cache.size, bytes: this.#cache.bytes };
+  get cacheStats(): CacheStats {
+    return this.#cache.stats;
   }
 
   clear(): void {

@@ -1,5 +1,6 @@
 /** The status report of a node, from what its parts know. */
 import { createRequire } from 'node:module';
+import type { CacheStats } from '../cache.js';
 import type { ReplicaCore } from '../core/replica.js';
 import type { Instant } from '../core/types.js';
 import type { Phase, Status } from '../read-store.js';
@@ -12,7 +13,7 @@ export interface StatusSources {
   /** `performance.now()` at the start. */
   startedAt: number;
   damagedLookups: number;
-  cache: { entries: number; bytes: number };
+  cache: CacheStats;
   watches: number;
   now: Instant;
 }
@@ -61,6 +62,8 @@ export function statusOf(sources: StatusSources): Status {
       damagedLookups: sources.damagedLookups,
       cacheEntries: cache.entries,
       cacheBytes: cache.bytes,
+      cacheHits: cache.hits,
+      cacheMisses: cache.misses,
       watches: sources.watches,
     },
     uptimeMs: Math.round(now.mono - sources.startedAt),

@@ -1,0 +1,457 @@
+/**
+ * The wire between members: one WebSocket message is one frame, one frame is one msgpack array of fixed length,
+ *
+ *     [type, ...fields]
+ *
+ *      0 hello           version, cluster, clusterUid, name, host, address, origin, run, phase, alone, wallMs, head
+ *      1 refuse          code, message
+ *      2 members         [name, host, address, origin, stamp, ...], [removed origin, ...]
+ *      3 beat            wallMs, phase, clusterUid, alone, vectorHash, membersHash, whole,
+ *                        [origin, head, top, ...], [origin, counter, ...]
+ *      4 resend          vector, members
+ *      5 push            frame, origin, from, to, [key, row, ...]
+ *      6 ack             flushed, [frame, ...]
+ *      7 prune           [origin, ...]
+ *      8 pull            session, [origin, head, ...]
+ *      9 pull-range      session, after or nil
+ *     10 session-opened  session, [origin, head, ...]
+ *     11 chunk           session, index, last, [origin, top, ...], [key, row, ...]
+ *     12 chunk-ack       session, index
+ *     13 session-end     session, code
+ *
+ * Lists of entries are flat. Integers are msgpack integers (never floats) from 0 to 2^53 - 1, sequence numbers
+ * to 2^48 - 1. Origins, uids and runs are 16 lower-case hex digits as text, stamps 32; keys are text; rows are
+ * binary in their canonical bytes (core/entry.ts), each with a checksum that binds it to its key. Phases: 0 new,
+ * 1 bootstrapping, 2 ready. Codes of session-end: 0 busy, 1 not-ready, 2 failed, 3 cancelled.
+ *
+ * Compatibility: `hello` and `refuse` must stay readable across versions, so that a link between two versions
+ * ends with a reason. Later versions may append fields to these two, and readers skip what they do not know.
+ * Every other message has exactly the fields of its version.
+ *
+ * Whatever a peer sends, `decodeMessage` returns a message whose every field is within its range, or throws
+ * PROTOCOL_ERROR; it takes time and memory in proportion to the frame.
+ */
+import { checksum } from './checksum.js';
+import { assertRow, KEY_BYTES_MAX } from './core/entry.js';
+import type {
+  Beat,
+  Chunk,
+  Hello,
+  Members,
+  PeerMessage,
+  PeerPhase,
+  Push,
+  SessionEnd,
+  VectorEntry,
+} from './core/messages.js';
+import type { MemberRow, OriginId, Records, Row } from './core/types.js';
+import { ReadmeshError } from './errors.js';
+import { FrameReader } from './frame-reader.js';
+import { guardMsgpack, type MsgpackLimits } from './msgpack-guard.js';
+import { MsgpackWriter } from './msgpack-writer.js';
+import { HOST_DEFAULTS } from './options.js';
+
+export { PROTOCOL_VERSION } from './core/links.js';
+
+/** Most records of one frame. */
+export const FRAME_RECORDS_MAX = 65_536;
+/** Most entries of every other list: origins, heads, frames. */
+export const FRAME_ENTRIES_MAX = 65_536;
+/** Most members, and most removed origins. */
+export const FRAME_MEMBERS_MAX = 4_096;
+/** Bytes of UTF-8. */
+export const NAME_BYTES_MAX = 128;
+export const ADDRESS_BYTES_MAX = 256;
+const REASON_BYTES_MAX = 1_024;
+const HASH_DIGITS_MAX = 32;
+/** A row keeps six bytes for it. */
+const SEQ_MAX = 2 ** 48 - 1;
+
+const HELLO_FIELDS = 13;
+const LIMITS: MsgpackLimits = {
+  depthMax: 8,
+  elementsMax: 3 * FRAME_ENTRIES_MAX + 2 * FRAME_RECORDS_MAX + 64,
+};
+
+const PHASES: readonly PeerPhase[] = ['new', 'bootstrapping', 'ready'];
+const END_CODES: readonly SessionEnd['code'][] = ['busy', 'not-ready', 'failed', 'cancelled'];
+
+// Writing.
+
+const writer = new MsgpackWriter(
+  (bytesMax) => new ReadmeshError('INTERNAL', `a frame of ours would exceed ${bytesMax} bytes`),
+);
+
+/** The frame as bytes of its own. Throws INTERNAL if it would exceed `bytesMax`, or holds a lone surrogate. */
+export function encodeMessage(
+  message: PeerMessage,
+  bytesMax: number = HOST_DEFAULTS.frameBytesMax,
+): Uint8Array {
+  writer.start(bytesMax);
+  write(message);
+  return writer.take();
+}
+
+function write(message: PeerMessage): void {
+  switch (message.type) {
+    case 'hello':
+      return writeHello(message);
+    case 'refuse':
+      begin(1, 2);
+      text(message.code.slice(0, NAME_BYTES_MAX));
+      return text(reasonText(message.message));
+    case 'members':
+      return writeMembers(message);
+    case 'beat':
+      return writeBeat(message);
+    case 'resend':
+      begin(4, 2);
+      writer.bool(message.vector);
+      return writer.bool(message.members);
+    case 'push':
+      begin(5, 5);
+      writer.uint(message.frame);
+      text(message.origin);
+      writer.uint(message.from);
+      writer.uint(message.to);
+      return records(message.keys, message.rows);
+    case 'ack':
+      begin(6, 2);
+      writer.bool(message.flushed);
+      writer.array(message.frames.length);
+      for (const frame of message.frames) writer.uint(frame);
+      return;
+    case 'prune':
+      begin(7, 1);
+      return texts(message.origins);
+    case 'pull':
+      begin(8, 2);
+      writer.uint(message.session);
+      return pairs(message.heads);
+    case 'pull-range':
+      begin(9, 2);
+      writer.uint(message.session);
+      return message.after === null ? writer.nil() : text(message.after);
+    case 'session-opened':
+      begin(10, 2);
+      writer.uint(message.session);
+      return pairs(message.heads);
+    case 'chunk':
+      begin(11, 5);
+      writer.uint(message.session);
+      writer.uint(message.index);
+      writer.bool(message.last);
+      pairs(message.tops);
+      return records(message.keys, message.rows);
+    case 'chunk-ack':
+      begin(12, 2);
+      writer.uint(message.session);
+      return writer.uint(message.index);
+    case 'session-end':
+      begin(13, 2);
+      writer.uint(message.session);
+      return writer.uint(END_CODES.indexOf(message.code));
+  }
+}
+
+function begin(type: number, fields: number): void {
+  writer.array(fields + 1);
+  writer.uint(type);
+}
+
+function text(value: string): void {
+  if (!writer.str(value)) throw new ReadmeshError('INTERNAL', 'a text of ours holds a lone surrogate');
+}
+
+function texts(values: readonly string[]): void {
+  writer.array(values.length);
+  for (const value of values) text(value);
+}
+
+function pairs(entries: readonly (readonly [OriginId, number])[]): void {
+  writer.array(entries.length * 2);
+  for (const [origin, value] of entries) {
+    text(origin);
+    writer.uint(value);
+  }
+}
+
+function records(keys: readonly string[], rows: readonly Row[]): void {
+  writer.array(keys.length * 2);
+  for (let i = 0; i < keys.length; i++) {
+    text(keys[i]!);
+    writer.bin(rows[i]!);
+  }
+}
+
+/** Reasons may quote whatever a user wrote: well-formed, and short enough for the peer to take. */
+function reasonText(message: string): string {
+  return Buffer.from(message.slice(0, REASON_BYTES_MAX / 4)).toString();
+}
+
+function writeHello(hello: Hello): void {
+  begin(0, HELLO_FIELDS - 1);
+  writer.uint(hello.version);
+  text(hello.cluster);
+  text(hello.clusterUid);
+  text(hello.name);
+  text(hello.host);
+  text(hello.address);
+  text(hello.origin);
+  text(hello.run);
+  writer.uint(PHASES.indexOf(hello.phase));
+  writer.bool(hello.alone);
+  writer.uint(hello.wallMs);
+  writer.uint(hello.head);
+}
+
+function writeMembers(members: Members): void {
+  begin(2, 2);
+  writer.array(members.rows.length * 5);
+  for (const row of members.rows) {
+    text(row.name);
+    text(row.host);
+    text(row.address);
+    text(row.origin);
+    text(row.stamp);
+  }
+  texts(members.removed);
+}
+
+function writeBeat(beat: Beat): void {
+  begin(3, 9);
+  writer.uint(beat.wallMs);
+  writer.uint(PHASES.indexOf(beat.phase));
+  text(beat.clusterUid);
+  writer.bool(beat.alone);
+  text(beat.vectorHash);
+  text(beat.membersHash);
+  writer.bool(beat.whole);
+  writer.array(beat.vector.length * 3);
+  for (const [origin, head, top] of beat.vector) {
+    text(origin);
+    writer.uint(head);
+    writer.uint(top);
+  }
+  pairs(beat.heard);
+}
+
+// Reading.
+
+/**
+ * The message in a frame. Rows are views into `bytes`: whoever keeps one keeps the whole frame alive. Throws
+ * PROTOCOL_ERROR; for a type that this version does not know, with `details.unknownType`, so that the caller may
+ * choose to ignore it.
+ */
+export function decodeMessage(
+  bytes: Uint8Array,
+  bytesMax: number = HOST_DEFAULTS.frameBytesMax,
+): PeerMessage {
+  if (bytes.length > bytesMax)
+    throw new ReadmeshError('PROTOCOL_ERROR', `a frame of ${bytes.length} bytes exceeds ${bytesMax}`);
+  guardMsgpack(bytes, 0, bytes.length, LIMITS);
+  const frame = new FrameReader(bytes);
+  const fields = frame.array('it', FRAME_ENTRIES_MAX);
+  if (fields === 0) frame.fail('it', 'is empty');
+  const type = frame.uint('its type');
+  const reader = READERS[type];
+  if (reader === undefined)
+    throw new ReadmeshError('PROTOCOL_ERROR', `messages of type ${type} are unknown to this version`, {
+      details: { unknownType: type },
+    });
+  frame.what = reader.what;
+  if (reader.open ? fields < reader.fields : fields !== reader.fields)
+    frame.fail('it', `has ${fields} fields, not ${reader.fields}`);
+  return reader.read(frame);
+}
+
+interface MessageReader {
+  readonly what: PeerMessage['type'];
+  /** Including the type. */
+  readonly fields: number;
+  /** Later versions may append fields. */
+  readonly open: boolean;
+  read(frame: FrameReader): PeerMessage;
+}
+
+function reader(
+  what: PeerMessage['type'],
+  fields: number,
+  read: (frame: FrameReader) => PeerMessage,
+  open = false,
+): MessageReader {
+  return { what, fields, open, read };
+}
+
+const READERS: readonly MessageReader[] = [
+  reader('hello', HELLO_FIELDS, readHello, true),
+  reader(
+    'refuse',
+    3,
+    (frame) => ({
+      type: 'refuse',
+      code: frame.str('code', 1, NAME_BYTES_MAX),
+      message: frame.str('message', 0, REASON_BYTES_MAX),
+    }),
+    true,
+  ),
+  reader('members', 3, readMembers),
+  reader('beat', 10, readBeat),
+  reader('resend', 3, (frame) => ({
+    type: 'resend',
+    vector: frame.bool('vector'),
+    members: frame.bool('members'),
+  })),
+  reader('push', 6, readPush),
+  reader('ack', 3, (frame) => ({ type: 'ack', flushed: frame.bool('flushed'), frames: readFrames(frame) })),
+  reader('prune', 2, (frame) => ({
+    type: 'prune',
+    origins: readOrigins(frame, 'origins', FRAME_ENTRIES_MAX),
+  })),
+  reader('pull', 3, (frame) => ({
+    type: 'pull',
+    session: frame.uint('session'),
+    heads: readPairs(frame, 'heads', SEQ_MAX),
+  })),
+  reader('pull-range', 3, (frame) => ({
+    type: 'pull-range',
+    session: frame.uint('session'),
+    after: frame.strOrNil('after', 1, KEY_BYTES_MAX),
+  })),
+  reader('session-opened', 3, (frame) => ({
+    type: 'session-opened',
+    session: frame.uint('session'),
+    heads: readPairs(frame, 'heads', SEQ_MAX),
+  })),
+  reader('chunk', 6, readChunk),
+  reader('chunk-ack', 3, (frame) => ({
+    type: 'chunk-ack',
+    session: frame.uint('session'),
+    index: frame.uint('index'),
+  })),
+  reader('session-end', 3, (frame) => ({
+    type: 'session-end',
+    session: frame.uint('session'),
+    code: END_CODES[frame.uint('code', END_CODES.length - 1)]!,
+  })),
+];
+
+function readPhase(frame: FrameReader): PeerPhase {
+  return PHASES[frame.uint('phase', PHASES.length - 1)]!;
+}
+
+function readHello(frame: FrameReader): Hello {
+  return {
+    type: 'hello',
+    version: frame.uint('version'),
+    cluster: frame.str('cluster', 1, NAME_BYTES_MAX),
+    clusterUid: frame.hex('clusterUid', 16, true),
+    name: frame.str('name', 1, NAME_BYTES_MAX),
+    host: frame.str('host', 1, NAME_BYTES_MAX),
+    address: frame.str('address', 0, ADDRESS_BYTES_MAX),
+    origin: frame.hex('origin', 16),
+    run: frame.hex('run', 16),
+    phase: readPhase(frame),
+    alone: frame.bool('alone'),
+    wallMs: frame.uint('wallMs'),
+    head: frame.uint('head', SEQ_MAX),
+  };
+}
+
+function readMembers(frame: FrameReader): Members {
+  const rows: MemberRow[] = [];
+  for (let left = frame.array('rows', FRAME_MEMBERS_MAX, 5); left > 0; left--)
+    rows.push({
+      name: frame.str('name', 1, NAME_BYTES_MAX),
+      host: frame.str('host', 1, NAME_BYTES_MAX),
+      address: frame.str('address', 0, ADDRESS_BYTES_MAX),
+      origin: frame.hex('origin', 16),
+      stamp: frame.hex('stamp', 32),
+    });
+  return { type: 'members', rows, removed: readOrigins(frame, 'removed', FRAME_MEMBERS_MAX) };
+}
+
+function readBeat(frame: FrameReader): Beat {
+  return {
+    type: 'beat',
+    wallMs: frame.uint('wallMs'),
+    phase: readPhase(frame),
+    clusterUid: frame.hex('clusterUid', 16, true),
+    alone: frame.bool('alone'),
+    vectorHash: frame.hexUpTo('vectorHash', HASH_DIGITS_MAX),
+    membersHash: frame.hexUpTo('membersHash', HASH_DIGITS_MAX),
+    whole: frame.bool('whole'),
+    vector: readVector(frame),
+    heard: readPairs(frame, 'heard', Number.MAX_SAFE_INTEGER),
+  };
+}
+
+function readVector(frame: FrameReader): VectorEntry[] {
+  const vector: VectorEntry[] = [];
+  for (let left = frame.array('vector', FRAME_ENTRIES_MAX, 3); left > 0; left--) {
+    const origin = frame.hex('vector', 16);
+    const head = frame.uint('vector', SEQ_MAX);
+    const top = frame.uint('vector', SEQ_MAX);
+    if (top < head) frame.fail('vector', 'has a top below its head');
+    vector.push([origin, head, top]);
+  }
+  return vector;
+}
+
+function readPush(frame: FrameReader): Push {
+  const number = frame.uint('frame');
+  const origin = frame.hex('origin', 16);
+  const from = frame.uint('from', SEQ_MAX);
+  const to = frame.uint('to', SEQ_MAX);
+  if (from > to) frame.fail('from', 'is above to');
+  const { keys, rows } = readRecords(frame);
+  return { type: 'push', frame: number, origin, from, to, keys, rows };
+}
+
+function readChunk(frame: FrameReader): Chunk {
+  const session = frame.uint('session');
+  const index = frame.uint('index');
+  const last = frame.bool('last');
+  const tops = readPairs(frame, 'tops', SEQ_MAX);
+  if (!last && tops.length > 0) frame.fail('tops', 'come with the last chunk only');
+  const { keys, rows } = readRecords(frame);
+  return { type: 'chunk', session, index, keys, rows, last, tops };
+}
+
+/**
+ * Keys need no other check: the guard has found them well-formed, `str` bounds their bytes, and that is all there
+ * is to a key.
+ */
+function readRecords(frame: FrameReader): Records {
+  const count = frame.array('records', FRAME_RECORDS_MAX, 2);
+  const keys = new Array<string>(count);
+  const rows = new Array<Row>(count);
+  for (let i = 0; i < count; i++) {
+    const key = frame.str('key', 1, KEY_BYTES_MAX);
+    const row = frame.bin('row');
+    assertRow(key, row, checksum);
+    keys[i] = key;
+    rows[i] = row;
+  }
+  return { keys, rows };
+}
+
+function readFrames(frame: FrameReader): number[] {
+  const frames: number[] = [];
+  for (let left = frame.array('frames', FRAME_ENTRIES_MAX); left > 0; left--)
+    frames.push(frame.uint('frames'));
+  return frames;
+}
+
+function readOrigins(frame: FrameReader, field: string, countMax: number): OriginId[] {
+  const origins: OriginId[] = [];
+  for (let left = frame.array(field, countMax); left > 0; left--) origins.push(frame.hex(field, 16));
+  return origins;
+}
+
+function readPairs(frame: FrameReader, field: string, max: number): [OriginId, number][] {
+  const pairs: [OriginId, number][] = [];
+  for (let left = frame.array(field, FRAME_ENTRIES_MAX, 2); left > 0; left--)
+    pairs.push([frame.hex(field, 16), frame.uint(field, max)]);
+  return pairs;
+}

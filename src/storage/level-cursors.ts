@@ -1,0 +1,301 @@
+/**
+ * Reading LevelDB in bulk: ranges of entries, the dot index, and snapshots that hold both still.
+ *
+ * Rows come in slices that are small enough for the event loop: LevelDB reads a slice on a thread of its own,
+ * this thread turns it into strings and buffers and checks it.
+ */
+import type { ClassicLevel, Iterator, KeyIterator, Snapshot as LevelDbSnapshot } from 'classic-level';
+import { isIntact } from '../checksum.js';
+import { originOf, seqOf } from '../core/entry.js';
+import type { Dot, OriginId } from '../core/types.js';
+import { ReadmeshError } from '../errors.js';
+import { ChunkCursor, type CursorItem, damagedRecord } from './chunk-cursor.js';
+import { readFailure } from './disk-errors.js';
+import { keyInterval } from './key-range.js';
+import {
+  DOT,
+  decodeHead,
+  dotKey,
+  dotKeyAbove,
+  ENTRY,
+  HEAD,
+  type META,
+  parseDotKey,
+  unseal,
+} from './physical.js';
+import type { KeyRange, RowCursor, Snapshot } from './store.js';
+
+export type Db = ClassicLevel<string, Uint8Array>;
+
+/** Rows and bytes of one trip to LevelDB's thread. Its default byte mark (16 KiB) would make ten trips of one. */
+const SLICE_ROWS_MAX = 512;
+const SLICE_BYTES_MAX = 262_144;
+/** Entries fetched at once by dot: each may be a whole value, so this bounds memory to some tens of them. */
+const FETCH_ROWS_MAX = 64;
+
+function nextAfter(family: string): string {
+  return String.fromCharCode(family.charCodeAt(0) + 1);
+}
+
+/** LevelDB's bounds for a range of entries. */
+function entryBounds(range: KeyRange): Record<string, string> {
+  const { lower, lowerInclusive, upper, upperInclusive } = keyInterval(range);
+  return {
+    [lowerInclusive ? 'gte' : 'gt']: ENTRY + lower,
+    ...(upper === undefined ? { lt: nextAfter(ENTRY) } : { [upperInclusive ? 'lte' : 'lt']: ENTRY + upper }),
+  };
+}
+
+/** Entries of one range, from one iterator. */
+export class EntryCursor extends ChunkCursor {
+  readonly #iterator: Iterator<Db, string, Uint8Array>;
+  readonly #path: string;
+  #left: number;
+
+  constructor(db: Db, range: KeyRange, snapshot?: LevelDbSnapshot) {
+    super();
+    this.#path = db.location;
+    this.#left = range.limit ?? Number.POSITIVE_INFINITY;
+    const bounds = entryBounds(range);
+    try {
+      this.#iterator = db.iterator({
+        ...bounds,
+        reverse: range.reverse ?? false,
+        highWaterMarkBytes: SLICE_BYTES_MAX,
+        ...(snapshot === undefined ? {} : { snapshot }),
+      });
+    } catch (error) {
+      throw readFailure(this.#path, error);
+    }
+  }
+
+  protected override async refill(rowsWanted: number): Promise<CursorItem[]> {
+    const size = Math.min(rowsWanted, SLICE_ROWS_MAX, this.#left);
+    if (size <= 0) return [];
+    let entries: [string, Uint8Array][];
+    try {
+      entries = await this.#iterator.nextv(size);
+    } catch (error) {
+      throw readFailure(this.#path, error);
+    }
+    this.#left -= entries.length;
+    return entries.map(([physical, row]) => {
+      const key = physical.slice(1);
+      return isIntact(key, row) ? { key, row } : { damage: damagedRecord(key) };
+    });
+  }
+
+  override async close(): Promise<void> {
+    await this.#iterator.close();
+  }
+}
+
+/**
+ * Everything above a version vector, by the dot index: from origin to origin with one seek each, past whatever
+ * the asker already has. Each dot must lead to a record that bears this very dot, within the same snapshot;
+ * anything else is damage, and silence about it would make the asker raise its head over a record it never got.
+ */
+export class DotCursor extends ChunkCursor {
+  readonly #db: Db;
+  readonly #heads: ReadonlyMap<OriginId, number>;
+  readonly #snapshot: LevelDbSnapshot;
+  readonly #iterator: Iterator<Db, string, Uint8Array>;
+  #found: { readonly dot: Dot; readonly key: string | undefined }[] = [];
+  /** Rows of the next read. Small after a seek, since the next origin may have nothing above its head. */
+  #stride = 1;
+
+  constructor(db: Db, heads: ReadonlyMap<OriginId, number>, snapshot: LevelDbSnapshot) {
+    super();
+    this.#db = db;
+    this.#heads = heads;
+    this.#snapshot = snapshot;
+    try {
+      this.#iterator = db.iterator({
+        gte: DOT,
+        lt: nextAfter(DOT),
+        snapshot,
+        highWaterMarkBytes: SLICE_BYTES_MAX,
+      });
+    } catch (error) {
+      throw readFailure(db.location, error);
+    }
+  }
+
+  protected override async refill(rowsWanted: number): Promise<CursorItem[]> {
+    try {
+      if (this.#found.length === 0) await this.#findDots();
+      return await this.#fetch(this.#found.splice(0, Math.min(rowsWanted, FETCH_ROWS_MAX)));
+    } catch (error) {
+      throw readFailure(this.#db.location, error);
+    }
+  }
+
+  async #findDots(): Promise<void> {
+    while (this.#found.length === 0) {
+      const entries = await this.#iterator.nextv(this.#stride);
+      if (entries.length === 0) return;
+      this.#stride = Math.min(this.#stride * 8, SLICE_ROWS_MAX);
+      for (const [physical, sealed] of entries) {
+        const dot = parseDotKey(physical);
+        const head = this.#heads.get(dot.origin) ?? 0;
+        if (dot.seq <= head) {
+          // The rest of this slice lies below the seek's target, or is read again from there.
+          this.#iterator.seek(dotKeyAbove(dot.origin, head));
+          this.#stride = 1;
+          break;
+        }
+        this.#found.push({ dot, key: unseal(physical, sealed)?.toString() });
+      }
+    }
+  }
+
+  async #fetch(
+    dots: readonly { readonly dot: Dot; readonly key: string | undefined }[],
+  ): Promise<CursorItem[]> {
+    if (dots.length === 0) return [];
+    const keys = dots.flatMap(({ key }) => (key === undefined ? [] : [ENTRY + key]));
+    const rows = await this.#db.getMany(keys, { snapshot: this.#snapshot } as object);
+    let at = 0;
+    return dots.map(({ dot, key }): CursorItem => {
+      if (key === undefined) return { damage: damagedDot(dot, undefined, 'does not match its checksum') };
+      const row = rows[at++];
+      if (row === undefined) return { damage: damagedDot(dot, key, 'names a key that has no record') };
+      if (!isIntact(key, row)) return { damage: damagedRecord(key) };
+      if (originOf(row) !== dot.origin || seqOf(row) !== dot.seq)
+        return { damage: damagedDot(dot, key, 'names a key whose record has another dot') };
+      return { key, row };
+    });
+  }
+
+  override async close(): Promise<void> {
+    await this.#iterator.close();
+  }
+}
+
+function damagedDot(dot: Dot, key: string | undefined, what: string): ReadmeshError {
+  return new ReadmeshError(
+    'DAMAGED',
+    `row ${dot.seq} of origin ${dot.origin} in the dot index ${what}: catch up from another host; this one needs --rebuild if it happens again`,
+    { details: { ...dot, ...(key === undefined ? {} : { key }) } },
+  );
+}
+
+/** Greatest dot per origin. A reverse iterator lands on the last dot of each origin, one seek per origin. */
+export async function readTops(db: Db, snapshot?: LevelDbSnapshot): Promise<Map<OriginId, number>> {
+  const tops = new Map<OriginId, number>();
+  let iterator: KeyIterator<Db, string> | undefined;
+  try {
+    iterator = db.keys({
+      gte: DOT,
+      lt: nextAfter(DOT),
+      reverse: true,
+      ...(snapshot === undefined ? {} : { snapshot }),
+    });
+    for (;;) {
+      const [physical] = await iterator.nextv(1);
+      if (physical === undefined) return tops;
+      const { origin, seq } = parseDotKey(physical);
+      tops.set(origin, seq);
+      iterator.seek(dotKey(origin, 0));
+    }
+  } catch (error) {
+    throw readFailure(db.location, error);
+  } finally {
+    await iterator?.close();
+  }
+}
+
+/** All rows of a sealed family, by what follows the family's letter. Throws DAMAGED. */
+export async function readSealed(
+  db: Db,
+  family: typeof HEAD | typeof META,
+  snapshot?: LevelDbSnapshot,
+): Promise<Map<string, Buffer>> {
+  const rows = new Map<string, Buffer>();
+  let iterator: Iterator<Db, string, Uint8Array> | undefined;
+  try {
+    iterator = db.iterator({
+      gte: family,
+      lt: nextAfter(family),
+      highWaterMarkBytes: SLICE_BYTES_MAX,
+      ...(snapshot === undefined ? {} : { snapshot }),
+    });
+    for (;;) {
+      const entries = await iterator.nextv(SLICE_ROWS_MAX);
+      if (entries.length === 0) return rows;
+      for (const [physical, sealed] of entries) {
+        const payload = unseal(physical, sealed);
+        if (payload === undefined)
+          throw new ReadmeshError(
+            'DAMAGED',
+            `row ${JSON.stringify(physical)} does not match its checksum: start with --rebuild`,
+          );
+        rows.set(physical.slice(1), payload);
+      }
+    }
+  } catch (error) {
+    throw readFailure(db.location, error);
+  } finally {
+    await iterator?.close();
+  }
+}
+
+export async function readHeads(db: Db, snapshot?: LevelDbSnapshot): Promise<Map<OriginId, number>> {
+  const heads = new Map<OriginId, number>();
+  for (const [origin, payload] of await readSealed(db, HEAD, snapshot)) {
+    const head = decodeHead(payload);
+    if (Number.isNaN(head))
+      throw new ReadmeshError('DAMAGED', `the head of origin ${origin} has a wrong size: use --rebuild`);
+    heads.set(origin, head);
+  }
+  return heads;
+}
+
+/** Entries, dots and heads of one moment. Closing it closes its cursors, too. */
+export class LevelSnapshot implements Snapshot {
+  readonly heads: ReadonlyMap<OriginId, number>;
+  readonly #db: Db;
+  readonly #snapshot: LevelDbSnapshot;
+  readonly #cursors = new Set<RowCursor>();
+
+  private constructor(db: Db, snapshot: LevelDbSnapshot, heads: ReadonlyMap<OriginId, number>) {
+    this.#db = db;
+    this.#snapshot = snapshot;
+    this.heads = heads;
+  }
+
+  /** Heads are read from the snapshot itself: whether it holds a batch that is in flight, nobody else knows. */
+  static async take(db: Db): Promise<LevelSnapshot> {
+    let snapshot: LevelDbSnapshot | undefined;
+    try {
+      snapshot = db.snapshot();
+      return new LevelSnapshot(db, snapshot, await readHeads(db, snapshot));
+    } catch (error) {
+      await snapshot?.close();
+      throw readFailure(db.location, error);
+    }
+  }
+
+  tops(): Promise<ReadonlyMap<OriginId, number>> {
+    return readTops(this.#db, this.#snapshot);
+  }
+
+  rows(range: KeyRange): RowCursor {
+    return this.#keep(new EntryCursor(this.#db, range, this.#snapshot));
+  }
+
+  above(heads: ReadonlyMap<OriginId, number>): RowCursor {
+    return this.#keep(new DotCursor(this.#db, heads, this.#snapshot));
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#cursors].map((cursor) => cursor.close()));
+    this.#cursors.clear();
+    await this.#snapshot.close();
+  }
+
+  #keep(cursor: RowCursor): RowCursor {
+    this.#cursors.add(cursor);
+    return cursor;
+  }
+}

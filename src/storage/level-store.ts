@@ -1,0 +1,278 @@
+/**
+ * The store on disk: one LevelDB, opened with care for what LevelDB does not promise.
+ *
+ * - One batch in flight. LevelDB may apply concurrent batches out of order.
+ * - After a failed batch no other one is written until the store is reopened: LevelDB would accept it, and lose
+ *   it at the next opening.
+ * - Every row bears a checksum of its own, since LevelDB's are not verified on reads.
+ * - A new log's name is flushed together with the batch (folder-sync.ts).
+ * - The database is only created where the caller says that there was none (data-folder.ts).
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { ClassicLevel, type ChainedBatch as LevelBatch } from 'classic-level';
+import { isIntact } from '../checksum.js';
+import { dotOf, KEY_BYTES_MAX, utf8Length } from '../core/entry.js';
+import type { BatchRow, Dot, Recovered, Row, StoreBatch } from '../core/types.js';
+import { isReadmeshError, ReadmeshError } from '../errors.js';
+import { damagedRecord } from './chunk-cursor.js';
+import { closed, openFailure, readFailure, untrusted, writeFailure } from './disk-errors.js';
+import { FolderSync, syncFolder } from './folder-sync.js';
+import { type Db, EntryCursor, LevelSnapshot, readHeads, readSealed, readTops } from './level-cursors.js';
+import {
+  decodeHlc,
+  decodeRun,
+  dotKey,
+  ENTRY,
+  encodeHead,
+  encodeHlc,
+  encodeRun,
+  HEAD,
+  META,
+  META_HLC,
+  META_RUN,
+  type RunMark,
+  seal,
+} from './physical.js';
+import type { KeyRange, RowCursor, Snapshot, Store } from './store.js';
+
+/**
+ * Write buffer: reopening replays up to this much of the log, about 10 ms a megabyte, and two may be in memory;
+ * smaller ones cost compactions. Block cache: holds uncompressed blocks of 4 KiB, so that hot records are not
+ * inflated at every read. Compression stays on: a third of the disk, and of the page cache, for the same data.
+ * Open files: tables are mapped rather than held open, but a table that is not among these is opened and its
+ * index read anew at every look-up; at 8 MiB a table this reaches to 4 GiB while it leaves the other half of
+ * the usual 1,024 descriptors to sockets.
+ */
+const LEVEL_OPTIONS = {
+  writeBufferSize: 8 * 1024 * 1024,
+  cacheSize: 32 * 1024 * 1024,
+  maxFileSize: 8 * 1024 * 1024,
+  maxOpenFiles: 512,
+  keyEncoding: 'utf8',
+  valueEncoding: 'view',
+} as const;
+
+/** Rows put into a batch, or read one by one, between two turns of the event loop: about half a millisecond. */
+const SLICE_ROWS = 100;
+
+/**
+ * LevelDB's binding copies the key of a `getSync` into a buffer that it grows only when a key fills it to the
+ * last byte; a multi-byte character across the end is cut off and another key's record returned. One look-up of
+ * a key longer than any of ours makes the buffer too large for that ever to happen.
+ */
+const PRIMER = 'p'.repeat(4 * KEY_BYTES_MAX);
+
+export interface LevelStoreOptions {
+  /** Folder of the database itself. */
+  readonly location: string;
+  /** Whether to make the database when there is none. True only if none is expected to be there. */
+  readonly create: boolean;
+  /** Whether each batch is flushed to stable storage before `write` resolves. */
+  readonly flush: boolean;
+  /** Random name of this opening, 16 hex digits; kept in the database with the number of batches written. */
+  readonly run: string;
+  /** Called after each batch that was written, with their number since opening, before `write` resolves. */
+  readonly onWritten?: (batches: number) => void;
+  /** Called once, when a batch failed, before `write` rejects. */
+  readonly onFailed?: () => void;
+}
+
+export class LevelStore implements Store {
+  readonly flushes: boolean;
+  readonly recovered: Recovered;
+  /** The mark that the previous opening left in the database; undefined in a new one. */
+  readonly previousRun: RunMark | undefined;
+  readonly #db: Db;
+  readonly #options: LevelStoreOptions;
+  readonly #folder: FolderSync;
+  #batches = 0;
+  #inFlight: Promise<void> | undefined;
+  #failure: ReadmeshError | undefined;
+  #closing: Promise<void> | undefined;
+
+  private constructor(
+    db: Db,
+    options: LevelStoreOptions,
+    found: { recovered: Recovered; run: RunMark | undefined },
+  ) {
+    this.#db = db;
+    this.#options = options;
+    this.#folder = new FolderSync(options.location);
+    this.flushes = options.flush;
+    this.recovered = found.recovered;
+    this.previousRun = found.run;
+  }
+
+  /**
+   * Throws STORE_UNTRUSTED when the contents cannot be used, STORE_IN_USE, or STORE_FAILED for troubles of the
+   * machine (no space, no permission, too many files).
+   */
+  static async open(options: LevelStoreOptions): Promise<LevelStore> {
+    const db: Db = new ClassicLevel<string, Uint8Array>(options.location, {
+      ...LEVEL_OPTIONS,
+      createIfMissing: options.create,
+    });
+    try {
+      await db.open();
+    } catch (error) {
+      throw openFailure(options.location, error);
+    }
+    try {
+      db.getSync(PRIMER);
+      const store = new LevelStore(db, options, await recover(db));
+      await db.put(META + META_RUN, seal(META + META_RUN, encodeRun({ nonce: options.run, batches: 0 })), {
+        sync: true,
+      } as object);
+      syncFolder(options.location);
+      return store;
+    } catch (error) {
+      await db.close();
+      if (isReadmeshError(error) && error.code === 'DAMAGED')
+        throw untrusted(options.location, error.message.split(': ', 1)[0]!, error);
+      throw openFailure(options.location, error);
+    }
+  }
+
+  getRow(key: string): Row | undefined {
+    // No longer key is ever stored, and the primed buffer holds none much longer.
+    if (key.length > KEY_BYTES_MAX) return undefined;
+    let row: Row | undefined;
+    try {
+      row = this.#db.getSync(ENTRY + key);
+    } catch (error) {
+      throw readFailure(this.#options.location, error, key);
+    }
+    if (row === undefined || isIntact(key, row)) return row;
+    // A lone surrogate is encoded as U+FFFD and finds that key's record: such a key cannot have been stored.
+    if (utf8Length(key) === -1) return undefined;
+    throw damagedRecord(key);
+  }
+
+  async getRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
+    const rows = new Array<Row | undefined>(keys.length);
+    for (let i = 0; i < keys.length; i++) {
+      if (i > 0 && i % SLICE_ROWS === 0) await nextTurn();
+      rows[i] = this.getRow(keys[i]!);
+    }
+    return rows;
+  }
+
+  write(batch: StoreBatch): Promise<void> {
+    if (this.#inFlight !== undefined)
+      return Promise.reject(
+        new ReadmeshError('INTERNAL', 'a batch was written while another one was in flight: report this bug'),
+      );
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    if (this.#closing !== undefined) return Promise.reject(closed(this.#options.location));
+    const done = this.#commit(batch);
+    this.#inFlight = done;
+    return done;
+  }
+
+  async #commit(batch: StoreBatch): Promise<void> {
+    try {
+      const chain = await this.#build(batch);
+      try {
+        await chain.write({ sync: this.flushes });
+        if (this.flushes) await this.#folder.flush();
+        else this.#folder.check();
+      } catch (error) {
+        this.#failure = writeFailure(this.#options.location, error);
+        this.#options.onFailed?.();
+        throw this.#failure;
+      }
+      this.#batches++;
+      this.#options.onWritten?.(this.#batches);
+    } finally {
+      this.#inFlight = undefined;
+    }
+  }
+
+  /** Puts the batch together without holding the event loop. Nothing is written yet. */
+  async #build(batch: StoreBatch): Promise<ChainedBatch> {
+    const chain: ChainedBatch = this.#db.batch();
+    try {
+      let rows = 0;
+      for (const [key, row] of batch.rows) {
+        if (rows++ % SLICE_ROWS === SLICE_ROWS - 1) await nextTurn();
+        putRow(chain, key, row);
+      }
+      for (const [origin, head] of batch.heads) {
+        if (rows++ % SLICE_ROWS === SLICE_ROWS - 1) await nextTurn();
+        putSealed(chain, HEAD + origin, encodeHead(head));
+      }
+      for (const [name, value] of batch.meta) {
+        if (name === META_HLC || name === META_RUN)
+          throw new ReadmeshError('INTERNAL', `the meta name ${name} is the store's own: choose another one`);
+        if (value === null) chain.del(META + name);
+        else putSealed(chain, META + name, value);
+      }
+      if (batch.hlc !== undefined) putSealed(chain, META + META_HLC, encodeHlc(batch.hlc));
+      const run = { nonce: this.#options.run, batches: this.#batches + 1 };
+      putSealed(chain, META + META_RUN, encodeRun(run));
+      return chain;
+    } catch (error) {
+      await chain.close();
+      if (isReadmeshError(error)) throw error;
+      throw new ReadmeshError('INTERNAL', 'a batch could not be put together: report this bug', {
+        cause: error,
+      });
+    }
+  }
+
+  async snapshot(): Promise<Snapshot> {
+    return await LevelSnapshot.take(this.#db);
+  }
+
+  rows(range: KeyRange): RowCursor {
+    return new EntryCursor(this.#db, range);
+  }
+
+  /** Waits for the batch in flight. Open snapshots and cursors end with CLOSED. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    // Whether it failed is its writer's affair.
+    await this.#inFlight?.catch(() => undefined);
+    await this.#db.close();
+  }
+}
+
+type ChainedBatch = LevelBatch<Db, string, Uint8Array>;
+
+function sameDot(a: Dot, b: Dot): boolean {
+  return a.seq === b.seq && a.origin === b.origin;
+}
+
+function putRow(chain: ChainedBatch, key: string, { row, replaces }: BatchRow): void {
+  if (key.length === 0 || key.length > KEY_BYTES_MAX)
+    throw new ReadmeshError(
+      'INTERNAL',
+      `a key of ${key.length} characters reached the store: report this bug`,
+    );
+  const dot = dotOf(row);
+  if (replaces !== undefined && !sameDot(replaces, dot)) chain.del(dotKey(replaces.origin, replaces.seq));
+  chain.put(ENTRY + key, row);
+  putSealed(chain, dotKey(dot.origin, dot.seq), key);
+}
+
+function putSealed(chain: ChainedBatch, physicalKey: string, payload: string | Uint8Array): void {
+  chain.put(physicalKey, seal(physicalKey, payload));
+}
+
+async function recover(db: Db): Promise<{ recovered: Recovered; run: RunMark | undefined }> {
+  const rows = await readSealed(db, META);
+  const hlcRow = rows.get(META_HLC);
+  const runRow = rows.get(META_RUN);
+  rows.delete(META_HLC);
+  rows.delete(META_RUN);
+  const hlc = hlcRow === undefined ? { ms: 0, counter: 0 } : decodeHlc(hlcRow);
+  const run = runRow === undefined ? undefined : decodeRun(runRow);
+  if (hlc === undefined || (runRow !== undefined && run === undefined))
+    throw new ReadmeshError('DAMAGED', 'a row of the store itself has a wrong size');
+  const recovered = { heads: await readHeads(db), tops: await readTops(db), hlc, meta: rows };
+  return { recovered, run };
+}

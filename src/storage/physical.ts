@@ -1,0 +1,127 @@
+/**
+ * Physical rows of the LevelDB store.
+ *
+ *     e + key                              -> row in canonical bytes, which bears its own checksum
+ *     d + origin (16 hex) + seq (12 hex)   -> sealed key: whose current record has this dot
+ *     h + origin                           -> sealed head, 48 bits
+ *     m + name                             -> sealed bytes
+ *
+ * A sealed value is crc32 (IEEE, big-endian) of payload and physical key, then the payload. The key is part of
+ * it, since LevelDB can return another row's value when a block is damaged. Integers are big-endian, so that
+ * dots of one origin lie in order of sequence.
+ */
+import { crc32 } from 'node:zlib';
+import type { Dot, OriginId } from '../core/types.js';
+import { ReadmeshError } from '../errors.js';
+
+export const ENTRY = 'e';
+export const DOT = 'd';
+export const HEAD = 'h';
+export const META = 'm';
+
+/** Names of meta rows that belong to the store itself and never show in `Recovered.meta`. */
+export const META_HLC = 'hlc';
+export const META_RUN = 'run';
+
+const SEQ_DIGITS = 12;
+const ORIGIN_END = 17;
+const DOT_KEY_LENGTH = ORIGIN_END + SEQ_DIGITS;
+const SEQ_MAX = 2 ** 48 - 1;
+const CRC_BYTES = 4;
+
+export function dotKey(origin: OriginId, seq: number): string {
+  return DOT + origin + seq.toString(16).padStart(SEQ_DIGITS, '0');
+}
+
+/** Where to look for the first dot of `origin` above `head`. A head comes from a peer and may be any integer. */
+export function dotKeyAbove(origin: OriginId, head: number): string {
+  // 'g' sorts behind every hex digit: behind all dots of the origin.
+  return head >= SEQ_MAX ? `${DOT}${origin}g` : dotKey(origin, head + 1);
+}
+
+export function parseDotKey(physical: string): Dot {
+  const seq = Number(`0x${physical.slice(ORIGIN_END)}`);
+  if (physical.length !== DOT_KEY_LENGTH || !(seq >= 0))
+    throw new ReadmeshError('DAMAGED', `a row of the dot index is damaged: ${JSON.stringify(physical)}`);
+  return { origin: physical.slice(1, ORIGIN_END), seq };
+}
+
+/** Grows to the largest sealed row seen; keys and small records of the node. */
+let scratch = Buffer.allocUnsafeSlow(8_192);
+
+function room(bytes: number): Buffer {
+  if (scratch.length < bytes) scratch = Buffer.allocUnsafeSlow(bytes * 2);
+  return scratch;
+}
+
+/**
+ * The sealed value, in a shared buffer: valid until the next call. LevelDB copies what it is given at once, and
+ * a batch of thousands of dot rows would otherwise allocate as many buffers.
+ */
+export function seal(physicalKey: string, payload: string | Uint8Array): Uint8Array {
+  // Three bytes of UTF-8 at most for each UTF-16 unit.
+  const buffer = room(CRC_BYTES + 3 * (payload.length + physicalKey.length));
+  let end = CRC_BYTES;
+  if (typeof payload === 'string') end += buffer.write(payload, end);
+  else {
+    buffer.set(payload, end);
+    end += payload.length;
+  }
+  const covered = end + buffer.write(physicalKey, end);
+  buffer.writeUInt32BE(crc32(buffer.subarray(CRC_BYTES, covered)), 0);
+  return buffer.subarray(0, end);
+}
+
+/** The payload, or undefined when the row is damaged. Shares the memory of `value`. */
+export function unseal(physicalKey: string, value: Uint8Array): Buffer | undefined {
+  if (value.length < CRC_BYTES) return undefined;
+  const bytes = Buffer.from(value.buffer, value.byteOffset, value.length);
+  const payload = bytes.subarray(CRC_BYTES);
+  return crc32(physicalKey, crc32(payload)) === bytes.readUInt32BE(0) ? payload : undefined;
+}
+
+export function encodeHead(head: number): Uint8Array {
+  const bytes = Buffer.allocUnsafe(6);
+  bytes.writeUIntBE(head, 0, 6);
+  return bytes;
+}
+
+export function decodeHead(payload: Buffer): number {
+  return payload.length === 6 ? payload.readUIntBE(0, 6) : Number.NaN;
+}
+
+export interface HlcBound {
+  readonly ms: number;
+  readonly counter: number;
+}
+
+export function encodeHlc(hlc: HlcBound): Uint8Array {
+  const bytes = Buffer.allocUnsafe(8);
+  bytes.writeUIntBE(hlc.ms, 0, 6);
+  bytes.writeUInt16BE(hlc.counter, 6);
+  return bytes;
+}
+
+export function decodeHlc(payload: Buffer): HlcBound | undefined {
+  if (payload.length !== 8) return undefined;
+  return { ms: payload.readUIntBE(0, 6), counter: payload.readUInt16BE(6) };
+}
+
+/** Which opening of the store wrote last, and how many batches it had written. */
+export interface RunMark {
+  /** 16 hex digits. */
+  readonly nonce: string;
+  readonly batches: number;
+}
+
+export function encodeRun(run: RunMark): Uint8Array {
+  const bytes = Buffer.allocUnsafe(14);
+  bytes.write(run.nonce, 0, 8, 'hex');
+  bytes.writeUIntBE(run.batches, 8, 6);
+  return bytes;
+}
+
+export function decodeRun(payload: Buffer): RunMark | undefined {
+  if (payload.length !== 14) return undefined;
+  return { nonce: payload.toString('hex', 0, 8), batches: payload.readUIntBE(8, 6) };
+}

@@ -1,0 +1,212 @@
+import { createHash } from 'node:crypto';
+import { closeSync, openSync, readdirSync, readFileSync, renameSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { dotOf } from '../../src/core/entry.js';
+import { LevelStore, type LevelStoreOptions } from '../../src/storage/level-store.js';
+import { storeContract } from './contract.js';
+import { removeFolder, tamper, temporaryFolder } from './folders.js';
+import { drain, drainKeys, ORIGIN_A, ORIGIN_B, puts } from './records.js';
+
+const RUN = '0123456789abcdef';
+
+function open(location: string, more: Partial<LevelStoreOptions> = {}): Promise<LevelStore> {
+  return LevelStore.open({ location, create: true, flush: false, run: RUN, ...more });
+}
+
+storeContract('LevelDB', async () => {
+  const folder = temporaryFolder();
+  const location = join(folder, 'db');
+  let store = await open(location);
+  const reopen = async () => {
+    await store.close();
+    store = await open(location, { create: false });
+  };
+  return {
+    get store() {
+      return store;
+    },
+    reopen,
+    async damage(key) {
+      await store.close();
+      await tamper(location, async (db) => {
+        const row = Uint8Array.from((await db.get(`e${key}`))!);
+        row[row.length - 1]! ^= 1;
+        await db.put(`e${key}`, row);
+      });
+      store = await open(location, { create: false });
+    },
+    async dispose() {
+      await store.close();
+      removeFolder(folder);
+    },
+  };
+});
+
+describe('LevelDB store', () => {
+  let folder: string;
+  let location: string;
+  let store: LevelStore;
+
+  beforeEach(async () => {
+    folder = temporaryFolder();
+    location = join(folder, 'db');
+    store = await open(location);
+  });
+  afterEach(async () => {
+    await store.close();
+    removeFolder(folder);
+  });
+
+  const reopened = async (more: Partial<LevelStoreOptions> = {}) => {
+    await store.close();
+    store = await open(location, { create: false, ...more });
+    return store;
+  };
+
+  it('multi-byte keys of every length read their own record, though the binding reuses one key buffer', async () => {
+    // Growing keys walk the end of a buffer of any small size across the middle of a character.
+    const keys: string[] = [];
+    for (let length = 1; length <= 255; length++)
+      for (const unit of ['中', '😀', 'é']) keys.push(unit.repeat(length), `x${unit.repeat(length)}`);
+    const fitting = keys.filter((key) => Buffer.byteLength(key) <= 1_024);
+    await store.write(puts(ORIGIN_A, 1, fitting));
+    fitting.forEach((key, i) => {
+      expect(dotOf(store.getRow(key)!).seq).toBe(i + 1);
+    });
+    for (const key of fitting) expect(store.getRow(`${key.slice(0, -2)}?`)).toBeUndefined();
+  });
+
+  it('a byte flipped in a table file is noticed, never served', async () => {
+    // Noise, so that the table holds it uncompressed and the byte can be found.
+    const value = createHash('shake256', { outputLength: 4_000 }).update('noise').digest();
+    await store.write(puts(ORIGIN_A, 1, ['victim'], value));
+    await store.close();
+    await tamper(location, (db) => db.compactRange('d', 'f'));
+    const hit = readdirSync(location)
+      .filter((name) => name.endsWith('.ldb'))
+      .map((name) => ({
+        path: join(location, name),
+        at: readFileSync(join(location, name)).indexOf(value.subarray(1_000, 1_100)),
+      }))
+      .find(({ at }) => at >= 0)!;
+    const fd = openSync(hit.path, 'r+');
+    writeSync(fd, Uint8Array.of(value[1_050]! ^ 4), 0, 1, hit.at + 50);
+    closeSync(fd);
+    await reopened();
+    expect(() => store.getRow('victim')).toThrow(expect.objectContaining({ code: 'DAMAGED' }));
+    await expect(drain(store.rows({}))).rejects.toMatchObject({
+      code: 'DAMAGED',
+      details: { key: 'victim' },
+    });
+  });
+
+  it('a record that turns up under another key is noticed', async () => {
+    await store.write(puts(ORIGIN_A, 1, ['mine', 'yours']));
+    await store.close();
+    await tamper(location, async (db) => db.put('emine', (await db.get('eyours'))!));
+    await reopened();
+    expect(() => store.getRow('mine')).toThrow(expect.objectContaining({ code: 'DAMAGED' }));
+  });
+
+  it('a dot that does not lead to a record with that very dot is noticed', async () => {
+    const dot = (seq: number) => `d${ORIGIN_A}${seq.toString(16).padStart(12, '0')}`;
+    const tampering: [RegExp, Parameters<typeof tamper>[1]][] = [
+      [/no record/, (db) => db.del('eb')],
+      [/another dot/, async (db) => db.put('eb', rowOf('b', 9))],
+      [/checksum/, async (db) => db.put(dot(2), (await db.get(dot(1)))!)],
+    ];
+    const rowOf = (key: string, seq: number) => puts(ORIGIN_B, seq, [key]).rows.get(key)!.row;
+    for (const [message, work] of tampering) {
+      await store.write(puts(ORIGIN_A, 1, ['a', 'b', 'c']));
+      await store.close();
+      await tamper(location, work);
+      await reopened();
+      const snapshot = await store.snapshot();
+      const cursor = snapshot.above(new Map());
+      expect((await cursor.next(10, 1_000)).keys).toEqual(['a']);
+      await expect(cursor.next(10, 1_000)).rejects.toMatchObject({
+        code: 'DAMAGED',
+        message: expect.stringMatching(message),
+        details: { origin: ORIGIN_A, seq: 2 },
+      });
+      expect((await cursor.next(10, 1_000)).keys).toEqual(['c']);
+      await snapshot.close();
+    }
+  });
+
+  it('a damaged head, clock or meta row makes the store untrusted at opening', async () => {
+    const batch = {
+      ...puts(ORIGIN_A, 1, ['a']),
+      hlc: { ms: 5, counter: 0 },
+      meta: new Map([['node', Uint8Array.of(1)]]),
+    };
+    await store.write(batch);
+    await store.close();
+    for (const physical of [`h${ORIGIN_A}`, 'mhlc', 'mnode', 'mrun']) {
+      let before: Uint8Array | undefined;
+      await tamper(location, async (db) => {
+        before = (await db.get(physical))!;
+        const flipped = Uint8Array.from(before);
+        flipped[flipped.length - 1]! ^= 1;
+        await db.put(physical, flipped);
+      });
+      await expect(open(location, { create: false })).rejects.toMatchObject({ code: 'STORE_UNTRUSTED' });
+      await tamper(location, (db) => db.put(physical, before!));
+    }
+    await reopened();
+    expect(store.recovered.heads.get(ORIGIN_A)).toBe(1);
+  });
+
+  it('a database is never made where one was expected', async () => {
+    await store.close();
+    renameSync(join(location, 'CURRENT'), join(folder, 'CURRENT'));
+    await expect(open(location, { create: false })).rejects.toMatchObject({ code: 'STORE_UNTRUSTED' });
+    renameSync(join(folder, 'CURRENT'), join(location, 'CURRENT'));
+    await reopened();
+  });
+
+  it('when the folder vanishes under a running store, the next write fails and no later one is tried', async () => {
+    for (const flush of [false, true]) {
+      let failures = 0;
+      await reopened({ flush, onFailed: () => failures++ });
+      await store.write(puts(ORIGIN_A, 1, ['a']));
+      renameSync(location, `${location}.gone`);
+      await expect(store.write(puts(ORIGIN_A, 2, ['b']))).rejects.toMatchObject({ code: 'STORE_FAILED' });
+      renameSync(`${location}.gone`, location);
+      await expect(store.write(puts(ORIGIN_A, 2, ['b']))).rejects.toMatchObject({ code: 'STORE_FAILED' });
+      expect(failures).toBe(1);
+      expect(store.getRow('a')).toBeDefined();
+    }
+  });
+
+  it('the mark of an opening counts its batches and is found by the next one', async () => {
+    const counted: number[] = [];
+    expect(store.previousRun).toBeUndefined();
+    await reopened({ run: 'aaaaaaaaaaaaaaaa', onWritten: (batches) => counted.push(batches) });
+    expect(store.previousRun).toEqual({ nonce: RUN, batches: 0 });
+    await store.write(puts(ORIGIN_A, 1, ['a']));
+    await store.write(puts(ORIGIN_A, 2, ['b']));
+    await reopened();
+    expect(counted).toEqual([1, 2]);
+    expect(store.previousRun).toEqual({ nonce: 'aaaaaaaaaaaaaaaa', batches: 2 });
+  });
+
+  it('writes of thousands of rows leave the event loop free for reads in between', async () => {
+    await store.write(puts(ORIGIN_A, 1, ['read me']));
+    const keys = Array.from({ length: 5_000 }, (_, i) => `bulk/${i}`);
+    let settled = false;
+    const write = store.write(puts(ORIGIN_B, 1, keys)).then(() => {
+      settled = true;
+    });
+    let turns = 0;
+    while (!settled) {
+      await new Promise((resolve) => setImmediate(resolve));
+      if (!settled) expect(store.getRow('read me')).toBeDefined();
+      turns++;
+    }
+    await write;
+    expect(turns).toBeGreaterThanOrEqual(40);
+    expect(await drainKeys(store.rows({ prefix: 'bulk/' }))).toHaveLength(5_000);
+  });
+});
