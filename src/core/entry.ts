@@ -53,26 +53,42 @@ export function writeHex(hex: string, into: Uint8Array, at: number): void {
   for (let i = 0; i < hex.length; i += 2) into[at + (i >> 1)] = Number.parseInt(hex.slice(i, i + 2), 16);
 }
 
-/** Origins repeat in almost every row: remember the text of the last few. */
-const originCache = new Map<number, Map<number, OriginId>>();
-const ORIGIN_CACHE_MAX = 4_096;
+/** Ids repeat in almost every row: the text and the bytes of those seen lately. */
+const idTexts = new Map<number, Map<number, OriginId>>();
+const idBytes = new Map<OriginId, Uint8Array>();
+const IDS_CACHED_MAX = 4_096;
 
 function u32(bytes: Uint8Array, at: number): number {
   return ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0;
 }
 
-export function originOf(row: Row): OriginId {
-  const high = u32(row, AT_ORIGIN);
-  const low = u32(row, AT_ORIGIN + 4);
-  let lows = originCache.get(high);
-  const known = lows?.get(low);
+/** The 64-bit id at this place, as text. */
+function idAt(bytes: Uint8Array, at: number): OriginId {
+  const high = u32(bytes, at);
+  const low = u32(bytes, at + 4);
+  const known = idTexts.get(high)?.get(low);
   if (known !== undefined) return known;
-  const origin = toHex(row, AT_ORIGIN, AT_SEQ);
-  if (originCache.size >= ORIGIN_CACHE_MAX) originCache.clear();
-  lows = originCache.get(high);
-  if (lows === undefined) originCache.set(high, (lows = new Map()));
-  lows.set(low, origin);
-  return origin;
+  if (idTexts.size >= IDS_CACHED_MAX) idTexts.clear();
+  const id = toHex(bytes, at, at + 8);
+  const lows = idTexts.get(high) ?? new Map<number, OriginId>();
+  idTexts.set(high, lows.set(low, id));
+  return id;
+}
+
+/** Writes the 8 bytes of an id of 16 hex digits. */
+export function writeId(id: OriginId, into: Uint8Array, at: number): void {
+  let bytes = idBytes.get(id);
+  if (bytes === undefined) {
+    bytes = new Uint8Array(8);
+    writeHex(id, bytes, 0);
+    if (idBytes.size >= IDS_CACHED_MAX) idBytes.clear();
+    idBytes.set(id, bytes);
+  }
+  for (let i = 0; i < 8; i++) into[at + i] = bytes[i]!;
+}
+
+export function originOf(row: Row): OriginId {
+  return idAt(row, AT_ORIGIN);
 }
 
 export function seqOf(row: Row): number {
@@ -92,7 +108,7 @@ export function isTombstone(row: Row): boolean {
 }
 
 export function stampHexOf(row: Row): StampHex {
-  return toHex(row, AT_STAMP, AT_ORIGIN);
+  return toHex(row, AT_STAMP, AT_STAMP + 8) + idAt(row, AT_STAMP + 8);
 }
 
 export function stampMsOf(row: Row): number {
@@ -139,7 +155,7 @@ export function makeRow(key: string, entry: NewEntry, checksum: Checksum): Row {
   row[AT_KIND] = entry.kind;
   row[AT_FLAGS] = entry.expiresAt === undefined ? 0 : FLAG_EXPIRY;
   row.set(entry.stamp, AT_STAMP);
-  writeHex(entry.origin, row, AT_ORIGIN);
+  writeId(entry.origin, row, AT_ORIGIN);
   const high = Math.floor(entry.seq / 0x1_0000_0000);
   row[AT_SEQ] = high >>> 8;
   row[AT_SEQ + 1] = high;

@@ -7,7 +7,7 @@
  * instead of wrapping. It refuses to run further ahead of the wall clock than the drift bound; that refusal
  * changes nothing, so the caller may try again later.
  */
-import { toHex, writeHex } from './entry.js';
+import { toHex, writeHex, writeId } from './entry.js';
 import type { OriginId, StampHex } from './types.js';
 
 const COUNTER_MAX = 0xffff;
@@ -76,7 +76,7 @@ export function stampBytes(ms: number, counter: number, writer: OriginId): Uint8
   bytes[5] = ms;
   bytes[6] = counter >>> 8;
   bytes[7] = counter;
-  writeHex(writer, bytes, 8);
+  writeId(writer, bytes, 8);
   return bytes;
 }
 

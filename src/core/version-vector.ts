@@ -5,7 +5,8 @@
  * Top: the greatest sequence number of which it holds a record (or held one that was superseded), gaps below it
  * allowed. top >= head always. Two stores with equal vectors hold the same entries, unless one is damaged.
  *
- * The hash covers heads and tops, and is kept up to date with each change; equal vectors travel as this hash.
+ * The hash covers heads and tops; equal vectors travel as this hash. It is brought up to date when it is asked
+ * for, by the origins that changed since.
  */
 import { addTo, hashText, type Lanes, lanesHex, subtractFrom } from './hash.js';
 import type { VectorEntry } from './messages.js';
@@ -14,17 +15,15 @@ import type { OriginId } from './types.js';
 interface Point {
   head: number;
   top: number;
+  /** What this point adds to the sum; stale while the origin is among the changed ones. */
   hash: Lanes;
 }
 
-const NO_POINT: Point = { head: 0, top: 0, hash: { a: 0, b: 0 } };
-
-function hashOf(origin: OriginId, head: number, top: number): Lanes {
-  return head === 0 && top === 0 ? NO_POINT.hash : hashText(`${origin}:${head}:${top}`);
-}
+const NO_HASH: Lanes = { a: 0, b: 0 };
 
 export class VersionVector {
   readonly #points = new Map<OriginId, Point>();
+  readonly #changed = new Set<OriginId>();
   readonly #sum: Lanes = { a: 0, b: 0 };
 
   head(origin: OriginId): number {
@@ -40,6 +39,14 @@ export class VersionVector {
   }
 
   get hash(): string {
+    for (const origin of this.#changed) {
+      const point = this.#points.get(origin)!;
+      subtractFrom(this.#sum, point.hash);
+      const { head, top } = point;
+      point.hash = head === 0 && top === 0 ? NO_HASH : hashText(`${origin}:${head}:${top}`);
+      addTo(this.#sum, point.hash);
+    }
+    this.#changed.clear();
     return lanesHex(this.#sum);
   }
 
@@ -63,21 +70,27 @@ export class VersionVector {
 
   /** Raises head and top, never lowers them. True if either moved. */
   raise(origin: OriginId, head: number, top: number): boolean {
-    const old = this.#points.get(origin) ?? NO_POINT;
-    const newHead = Math.max(old.head, head);
-    const newTop = Math.max(old.top, top, newHead);
-    if (newHead === old.head && newTop === old.top) return false;
-    this.#replace(origin, old, newHead, newTop);
+    const point = this.#point(origin);
+    const newHead = Math.max(point.head, head);
+    const newTop = Math.max(point.top, top, newHead);
+    if (newHead === point.head && newTop === point.top) return false;
+    point.head = newHead;
+    point.top = newTop;
+    this.#changed.add(origin);
     return true;
   }
 
   /** Takes the values as given, also lower ones: for the copy of a peer's vector, which may have lost its disk. */
   set(origin: OriginId, head: number, top: number): void {
-    this.#replace(origin, this.#points.get(origin) ?? NO_POINT, head, Math.max(head, top));
+    const point = this.#point(origin);
+    point.head = head;
+    point.top = Math.max(head, top);
+    this.#changed.add(origin);
   }
 
   clear(): void {
     this.#points.clear();
+    this.#changed.clear();
     this.#sum.a = 0;
     this.#sum.b = 0;
   }
@@ -85,17 +98,18 @@ export class VersionVector {
   /** Whether the other has anything that this one lacks. */
   isBehind(other: VersionVector): boolean {
     for (const [origin, point] of other.#points) {
-      const mine = this.#points.get(origin) ?? NO_POINT;
-      if (point.head > mine.head || point.top > mine.top) return true;
+      if (point.head > this.head(origin) || point.top > this.top(origin)) return true;
     }
     return false;
   }
 
-  #replace(origin: OriginId, old: Point, head: number, top: number): void {
-    const hash = hashOf(origin, head, top);
-    subtractFrom(this.#sum, old.hash);
-    addTo(this.#sum, hash);
-    this.#points.set(origin, { head, top, hash });
+  #point(origin: OriginId): Point {
+    let point = this.#points.get(origin);
+    if (point === undefined) {
+      point = { head: 0, top: 0, hash: NO_HASH };
+      this.#points.set(origin, point);
+    }
+    return point;
   }
 }
 

@@ -68,7 +68,7 @@ export class Node implements NodeService {
       if (checked.listen !== undefined) {
         listener = new Listener(links, {
           allowedHosts: checked.advertise === undefined ? [] : [checked.advertise.host],
-          onFault: (error) => wiring.node?.#fault(error),
+          onFault: (error) => wiring.node?.fault(error),
         });
         const bound = await listener.listen(checked.listen.host, checked.listen.port);
         listening = formatAddress(bound);
@@ -299,14 +299,19 @@ export class Node implements NodeService {
   }
 
   #openFaces(listener: Listener): void {
-    const onFault = (error: unknown): void => this.#fault(error);
-    listener.handle(createHttpHandler(this, { valueBytesMax: this.#driver.core.options.valueBytesMax, onFault }));
+    const onFault = (error: unknown): void => this.fault(error);
+    listener.handle(
+      createHttpHandler(this, { valueBytesMax: this.#driver.core.options.valueBytesMax, onFault }),
+    );
     listener.acceptClients((ws) => serveClient(ws, this));
   }
 
   /** A fault of ours that nobody else sees. */
-  #fault(error: unknown): void {
-    this.#logger.error({ event: 'fault', stack: String((error as Error | undefined)?.stack ?? error) }, 'fault');
+  fault(error: unknown): void {
+    this.#logger.error(
+      { event: 'fault', stack: String((error as Error | undefined)?.stack ?? error) },
+      'fault',
+    );
   }
 
   #warnInsecure(): void {
