@@ -5,7 +5,7 @@
  * compares the counts of arrays first, which `array` makes it do.
  */
 import { ReadmeshError } from './errors.js';
-import { nameOf, textOf } from './msgpack-reader.js';
+import { nameOf, textOf } from './wire-text.js';
 
 const HEX = /^[0-9a-f]*$/;
 

@@ -13,9 +13,9 @@
 import { isDate, isUint8Array } from 'node:util/types';
 import { ReadmeshError } from './errors.js';
 import { jsonErrorPosition } from './json-position.js';
-import { isWellFormed } from './msgpack-writer.js';
 import type { Value } from './read-store.js';
 import { isPlainObject, pathText, VALUE_DEPTH_MAX } from './values.js';
+import { isWellFormed } from './wire-text.js';
 
 type Json = null | boolean | number | string | Json[] | { [member: string]: Json };
 type Path = (string | number)[];

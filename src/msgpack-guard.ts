@@ -1,7 +1,7 @@
 /**
  * Proves that bytes from outside are one well-formed msgpack value of the kinds this project writes, without
- * building anything: one pass over the headers, no allocation. Decoders that run after it (msgpack.ts) need no
- * bounds checks of their own.
+ * building anything: one pass over the headers, no allocation. A reader that runs after it (frame-reader.ts) needs no
+ * bounds checks of its own.
  *
  * What passes: null, booleans, integers, floats, strings of well-formed UTF-8, binary, arrays, maps whose
  * members are strings other than `__proto__`, and two extensions: -1 (timestamp within the range of a Date)
@@ -25,6 +25,8 @@ export const MSGPACK_ELEMENTS_MAX = 262_144;
 export const EXT_TIMESTAMP = 0xff;
 /** The number under which other msgpack libraries for JavaScript write bigints beyond 64 bits. */
 export const EXT_BIGINT = 0x42;
+/** Text that begins with U+FEFF (values.ts says why). */
+export const EXT_TEXT = 0x01;
 
 /** Seconds from 1970 to either end of what a Date can hold. */
 export const DATE_SECONDS_MAX = 8_640_000_000_000;
@@ -70,6 +72,7 @@ fill(0xca, 0xcb, SCALAR, 0, (byte) => (byte === 0xca ? 4 : 8));
 fill(0xcc, 0xcf, SCALAR, 0, (byte) => 1 << (byte - 0xcc));
 fill(0xd0, 0xd3, SCALAR, 0, (byte) => 1 << (byte - 0xd0));
 fill(0xd4, 0xd8, EXT, 0, (byte) => 1 << (byte - 0xd4));
+fill(0xe0, 0xff, SCALAR, 0, () => 0);
 fill(0xdc, 0xdd, ARRAY, 0, () => 0);
 fill(0xde, 0xdf, MAP, 0, () => 0);
 for (let size = 1; size < 3; size++) LENGTH_BYTES[0xdb + size] = LENGTH_BYTES[0xdd + size] = 1 << size;
@@ -161,6 +164,9 @@ function checkExtension(bytes: Uint8Array, from: number, length: number, code: E
   const type = bytes[from]!;
   if (type === EXT_BIGINT) {
     if (length === 0) refuse(code, from, 'an integer has no bytes');
+  } else if (type === EXT_TEXT) {
+    if (!isUtf8(bytes.subarray(from + 1, from + 1 + length)))
+      refuse(code, from, 'a string is not well-formed UTF-8');
   } else if (type !== EXT_TIMESTAMP) {
     refuse(code, from, `extension ${type > 127 ? type - 256 : type} is not known`);
   } else if (!isTimestamp(bytes, from + 1, length)) {

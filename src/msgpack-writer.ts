@@ -1,25 +1,20 @@
 /**
- * The msgpack encoder that values (values.ts) and frames (protocol.ts) share; msgpack-reader.ts is its
- * counterpart, msgpack-guard.ts says what the subset is. Other msgpack libraries read what this writes, and the
- * other way round.
+ * The msgpack encoder that values (values.ts) and frames share; msgpack-guard.ts says what the subset is. Other
+ * msgpack libraries read what this writes.
  *
- * Why these are not a library: what is replicated must come back exactly. The usual one in Node drops a leading
- * U+FEFF from strings of more than 64 bytes, renames members called `__proto__`, and turns -0 into 0 and lone
- * surrogates into U+FFFD without a word. Here the encoder refuses what it cannot carry, in the pass that writes
- * it, so that what was checked is what is written.
+ * Why it is not msgpackr's: what is replicated must come back exactly. That one turns -0 into 0, lone surrogates
+ * into U+FFFD, and calls a member named `toJSON`. Here the encoder refuses what it cannot carry, in the pass that
+ * writes it, so that what was checked is what is written; and frames are written field by field, without arrays
+ * that only live until they are encoded.
  */
 import type { ReadmeshError } from './errors.js';
-import { EXT_BIGINT, EXT_TIMESTAMP } from './msgpack-guard.js';
+import { EXT_BIGINT, EXT_TEXT, EXT_TIMESTAMP } from './msgpack-guard.js';
+import { isWellFormed } from './wire-text.js';
 
 /** Native, and works on any Uint8Array; Node's own types leave it out. */
 const { utf8Write } = Buffer.prototype as unknown as {
   utf8Write: { call(bytes: Uint8Array, text: string, at: number, length: number): number };
 };
-
-/** False if the string holds a lone surrogate. Part of JavaScript since ES2024, and of Node 20. */
-export function isWellFormed(text: string): boolean {
-  return (text as unknown as { isWellFormed(): boolean }).isWellFormed();
-}
 
 const SCRATCH_BYTES = 16_384;
 /** A scratch buffer that grew beyond this is not kept. */
@@ -145,6 +140,18 @@ export class MsgpackWriter {
       bytes[at++] = unit;
     }
     this.#at = at;
+    return true;
+  }
+
+  /** The same as an extension of our own: for strings that begin with U+FEFF (values.ts says why). */
+  textExtension(text: string): boolean {
+    if (!isWellFormed(text)) return false;
+    const length = Buffer.byteLength(text);
+    this.#reserve(length + 6);
+    this.#lengthOf(length, 0xc7, 0xc8, 0xc9);
+    this.#bytes[this.#at++] = EXT_TEXT;
+    utf8Write.call(this.#bytes, text, this.#at, length);
+    this.#at += length;
     return true;
   }
 

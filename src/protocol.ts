@@ -41,202 +41,34 @@ import type {
   PeerMessage,
   PeerPhase,
   Push,
-  SessionEnd,
   VectorEntry,
 } from './core/messages.js';
 import type { MemberRow, OriginId, Records, Row } from './core/types.js';
 import { ReadmeshError } from './errors.js';
 import { FrameReader } from './frame-reader.js';
 import { guardMsgpack, type MsgpackLimits } from './msgpack-guard.js';
-import { MsgpackWriter } from './msgpack-writer.js';
 import { HOST_DEFAULTS } from './options.js';
+import {
+  ADDRESS_BYTES_MAX,
+  END_CODES,
+  FRAME_ENTRIES_MAX,
+  FRAME_MEMBERS_MAX,
+  FRAME_RECORDS_MAX,
+  HASH_DIGITS_MAX,
+  HELLO_FIELDS,
+  NAME_BYTES_MAX,
+  PHASES,
+  REASON_BYTES_MAX,
+  SEQ_MAX,
+} from './wire-words.js';
 
 export { PROTOCOL_VERSION } from './core/links.js';
+export { encodeMessage } from './message-writer.js';
 
-/** Most records of one frame. */
-export const FRAME_RECORDS_MAX = 65_536;
-/** Most entries of every other list: origins, heads, frames. */
-export const FRAME_ENTRIES_MAX = 65_536;
-/** Most members, and most removed origins. */
-export const FRAME_MEMBERS_MAX = 4_096;
-/** Bytes of UTF-8. */
-export const NAME_BYTES_MAX = 128;
-export const ADDRESS_BYTES_MAX = 256;
-const REASON_BYTES_MAX = 1_024;
-const HASH_DIGITS_MAX = 32;
-/** A row keeps six bytes for it. */
-const SEQ_MAX = 2 ** 48 - 1;
-
-const HELLO_FIELDS = 13;
 const LIMITS: MsgpackLimits = {
   depthMax: 8,
   elementsMax: 3 * FRAME_ENTRIES_MAX + 2 * FRAME_RECORDS_MAX + 64,
 };
-
-const PHASES: readonly PeerPhase[] = ['new', 'bootstrapping', 'ready'];
-const END_CODES: readonly SessionEnd['code'][] = ['busy', 'not-ready', 'failed', 'cancelled'];
-
-// Writing.
-
-const writer = new MsgpackWriter(
-  (bytesMax) => new ReadmeshError('INTERNAL', `a frame of ours would exceed ${bytesMax} bytes`),
-);
-
-/** The frame as bytes of its own. Throws INTERNAL if it would exceed `bytesMax`, or holds a lone surrogate. */
-export function encodeMessage(
-  message: PeerMessage,
-  bytesMax: number = HOST_DEFAULTS.frameBytesMax,
-): Uint8Array {
-  writer.start(bytesMax);
-  write(message);
-  return writer.take();
-}
-
-function write(message: PeerMessage): void {
-  switch (message.type) {
-    case 'hello':
-      return writeHello(message);
-    case 'refuse':
-      begin(1, 2);
-      text(message.code.slice(0, NAME_BYTES_MAX));
-      return text(reasonText(message.message));
-    case 'members':
-      return writeMembers(message);
-    case 'beat':
-      return writeBeat(message);
-    case 'resend':
-      begin(4, 2);
-      writer.bool(message.vector);
-      return writer.bool(message.members);
-    case 'push':
-      begin(5, 5);
-      writer.uint(message.frame);
-      text(message.origin);
-      writer.uint(message.from);
-      writer.uint(message.to);
-      return records(message.keys, message.rows);
-    case 'ack':
-      begin(6, 2);
-      writer.bool(message.flushed);
-      writer.array(message.frames.length);
-      for (const frame of message.frames) writer.uint(frame);
-      return;
-    case 'prune':
-      begin(7, 1);
-      return texts(message.origins);
-    case 'pull':
-      begin(8, 2);
-      writer.uint(message.session);
-      return pairs(message.heads);
-    case 'pull-range':
-      begin(9, 2);
-      writer.uint(message.session);
-      return message.after === null ? writer.nil() : text(message.after);
-    case 'session-opened':
-      begin(10, 2);
-      writer.uint(message.session);
-      return pairs(message.heads);
-    case 'chunk':
-      begin(11, 5);
-      writer.uint(message.session);
-      writer.uint(message.index);
-      writer.bool(message.last);
-      pairs(message.tops);
-      return records(message.keys, message.rows);
-    case 'chunk-ack':
-      begin(12, 2);
-      writer.uint(message.session);
-      return writer.uint(message.index);
-    case 'session-end':
-      begin(13, 2);
-      writer.uint(message.session);
-      return writer.uint(END_CODES.indexOf(message.code));
-  }
-}
-
-function begin(type: number, fields: number): void {
-  writer.array(fields + 1);
-  writer.uint(type);
-}
-
-function text(value: string): void {
-  if (!writer.str(value)) throw new ReadmeshError('INTERNAL', 'a text of ours holds a lone surrogate');
-}
-
-function texts(values: readonly string[]): void {
-  writer.array(values.length);
-  for (const value of values) text(value);
-}
-
-function pairs(entries: readonly (readonly [OriginId, number])[]): void {
-  writer.array(entries.length * 2);
-  for (const [origin, value] of entries) {
-    text(origin);
-    writer.uint(value);
-  }
-}
-
-function records(keys: readonly string[], rows: readonly Row[]): void {
-  writer.array(keys.length * 2);
-  for (let i = 0; i < keys.length; i++) {
-    text(keys[i]!);
-    writer.bin(rows[i]!);
-  }
-}
-
-/** Reasons may quote whatever a user wrote: well-formed, and short enough for the peer to take. */
-function reasonText(message: string): string {
-  return Buffer.from(message.slice(0, REASON_BYTES_MAX / 4)).toString();
-}
-
-function writeHello(hello: Hello): void {
-  begin(0, HELLO_FIELDS - 1);
-  writer.uint(hello.version);
-  text(hello.cluster);
-  text(hello.clusterUid);
-  text(hello.name);
-  text(hello.host);
-  text(hello.address);
-  text(hello.origin);
-  text(hello.run);
-  writer.uint(PHASES.indexOf(hello.phase));
-  writer.bool(hello.alone);
-  writer.uint(hello.wallMs);
-  writer.uint(hello.head);
-}
-
-function writeMembers(members: Members): void {
-  begin(2, 2);
-  writer.array(members.rows.length * 5);
-  for (const row of members.rows) {
-    text(row.name);
-    text(row.host);
-    text(row.address);
-    text(row.origin);
-    text(row.stamp);
-  }
-  texts(members.removed);
-}
-
-function writeBeat(beat: Beat): void {
-  begin(3, 9);
-  writer.uint(beat.wallMs);
-  writer.uint(PHASES.indexOf(beat.phase));
-  text(beat.clusterUid);
-  writer.bool(beat.alone);
-  text(beat.vectorHash);
-  text(beat.membersHash);
-  writer.bool(beat.whole);
-  writer.array(beat.vector.length * 3);
-  for (const [origin, head, top] of beat.vector) {
-    text(origin);
-    writer.uint(head);
-    writer.uint(top);
-  }
-  pairs(beat.heard);
-}
-
-// Reading.
 
 /**
  * The message in a frame. Rows are views into `bytes`: whoever keeps one keeps the whole frame alive. Throws

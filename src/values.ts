@@ -6,23 +6,31 @@
  * binary (any Uint8Array; comes back as a Uint8Array), Dates, arrays, plain objects (also those without a
  * prototype; they come back with the usual one). Everything else is refused rather than bent: undefined and
  * holes, functions, symbols, instances of classes (Map, Set, RegExp, Error, boxed primitives, ...), invalid
- * Dates, lone surrogates, members named `__proto__` or by a symbol, cycles. `toJSON` methods are not asked, since functions
- * are no values.
+ * Dates, lone surrogates, members named `__proto__`, by a symbol, or with a leading U+FEFF, cycles. `toJSON`
+ * methods are not asked, since functions are no values.
+ *
+ * msgpackr decodes, after msgpack-guard.ts has proved the structure; it does not encode, since it turns -0 into
+ * 0, asks a member called `toJSON` as if it were a method, and carries lone surrogates as something else without
+ * a word (msgpack-writer.ts refuses in the pass that writes). Its decoder drops a leading U+FEFF from long
+ * strings, so those are written as an extension of our own.
  */
 import { isDate, isUint8Array } from 'node:util/types';
+import { addExtension, Unpackr } from 'msgpackr/index-no-eval';
 import { valueOffset } from './core/entry.js';
 import type { Row } from './core/types.js';
 import { isReadmeshError, ReadmeshError } from './errors.js';
-import { guardMsgpack, MSGPACK_DEPTH_MAX, MSGPACK_ELEMENTS_MAX } from './msgpack-guard.js';
-import { MsgpackReader, textOf } from './msgpack-reader.js';
+import { EXT_TEXT, guardMsgpack, MSGPACK_DEPTH_MAX, MSGPACK_ELEMENTS_MAX } from './msgpack-guard.js';
 import { MsgpackWriter } from './msgpack-writer.js';
 import { CLUSTER_DEFAULTS } from './options.js';
 import type { Value } from './read-store.js';
+import { textOf } from './wire-text.js';
 
 /** Levels of arrays and objects within each other. */
 export const VALUE_DEPTH_MAX = MSGPACK_DEPTH_MAX;
 /** Elements and members of all levels; a member counts twice, with its name. */
 export const VALUE_ELEMENTS_MAX = MSGPACK_ELEMENTS_MAX;
+
+const BYTE_ORDER_MARK = 0xfeff;
 
 const tooLarge = (bytesMax: number): ReadmeshError =>
   new ReadmeshError(
@@ -59,7 +67,7 @@ class ValueEncoder {
       );
     switch (typeof value) {
       case 'string':
-        if (!this.#writer.str(value)) this.#refuse(depth, 'holds a lone surrogate: use well-formed Unicode');
+        if (!this.#text(value)) this.#refuse(depth, 'holds a lone surrogate: use well-formed Unicode');
         return;
       case 'number':
         return this.#writer.number(value);
@@ -74,6 +82,12 @@ class ValueEncoder {
       default:
         return this.#refuse(depth, `is a ${typeof value}, which cannot be stored`);
     }
+  }
+
+  #text(value: string): boolean {
+    return value.charCodeAt(0) === BYTE_ORDER_MARK
+      ? this.#writer.textExtension(value)
+      : this.#writer.str(value);
   }
 
   #object(value: object, depth: number): void {
@@ -109,6 +123,8 @@ class ValueEncoder {
       const name = names[i]!;
       this.#path[depth] = name;
       if (name === '__proto__') this.#refuse(depth + 1, 'is a member named __proto__: rename it');
+      if (name.charCodeAt(0) === BYTE_ORDER_MARK)
+        this.#refuse(depth + 1, 'is a member whose name begins with U+FEFF: rename it');
       if (!this.#writer.str(name))
         this.#refuse(depth + 1, 'is a member whose name holds a lone surrogate: use well-formed Unicode');
       this.#any(value[name], depth + 1);
@@ -184,18 +200,16 @@ const PLAIN_TEXT_MAX = 31;
  * copied; nothing of it keeps `bytes` alive. Throws INVALID_VALUE if the bytes are not a value.
  */
 export function decodeValue(bytes: Uint8Array, from = 0, to = bytes.length): Value {
-  return plainText(bytes, from, to) ?? decode(bytes, from, to).read();
+  return plainText(bytes, from, to) ?? decode(bytes, from, to).value;
 }
 
 /** The value of a live row. `key` is named in the error if its bytes are not a value (INVALID_VALUE). */
 export function decodeRow(key: string, row: Row): DecodedValue {
   const from = valueOffset(row);
   const text = plainText(row, from, row.length);
-  if (text !== undefined) return { value: text, isShareable: true, heapBytes: text.length + 24 };
+  if (text !== undefined) return { value: text, isShareable: true, heapBytes: text.length + HEAP_SCALAR };
   try {
-    const reader = decode(row, from, row.length);
-    const value = reader.read();
-    return { value, isShareable: !reader.mutable, heapBytes: reader.heapBytes };
+    return decode(row, from, row.length);
   } catch (error) {
     if (!isReadmeshError(error)) throw error;
     throw new ReadmeshError(
@@ -217,7 +231,69 @@ function plainText(bytes: Uint8Array, from: number, to: number): string | undefi
   return textOf(bytes, from + 1, to);
 }
 
-function decode(bytes: Uint8Array, from: number, to: number): MsgpackReader {
+// Rough bytes that decoded values take in memory on a 64-bit machine.
+const HEAP_SCALAR = 24;
+const HEAP_BINARY = 144;
+const HEAP_DATE = 96;
+const HEAP_OBJECT = 56;
+const HEAP_MEMBER = 24;
+
+/** Freezes what was decoded, all the way down, and takes its measure. */
+class Settling {
+  heapBytes = 0;
+  mutable = false;
+
+  settle(value: Value): Value {
+    if (typeof value === 'string') this.heapBytes += HEAP_SCALAR + value.length;
+    else if (typeof value !== 'object' || value === null) this.heapBytes += HEAP_SCALAR;
+    else if (isUint8Array(value)) return this.#binary(value);
+    else if (isDate(value)) {
+      this.heapBytes += HEAP_DATE;
+      this.mutable = true;
+    } else this.#container(value as Value[] | Record<string, Value>);
+    return value;
+  }
+
+  /** A Buffer comes out as a plain Uint8Array. */
+  #binary(value: Uint8Array): Uint8Array {
+    this.heapBytes += HEAP_BINARY + value.length;
+    this.mutable = true;
+    return new Uint8Array(value);
+  }
+
+  #container(value: Value[] | Record<string, Value>): void {
+    this.heapBytes += HEAP_OBJECT;
+    const members = value as Record<string, Value>;
+    for (const name of Object.keys(members)) {
+      this.heapBytes += HEAP_MEMBER;
+      const member = members[name]!;
+      const settled = this.settle(member);
+      if (settled !== member) members[name] = settled;
+    }
+    Object.freeze(value);
+  }
+}
+
+class MarkedText {}
+addExtension({
+  Class: MarkedText,
+  type: EXT_TEXT,
+  // A string, not an instance of a class; the class and `pack` are there because msgpackr asks for them.
+  pack: () => Buffer.alloc(0),
+  unpack: (bytes: Uint8Array) => textOf(bytes, 0, bytes.length) as unknown as MarkedText,
+} as Parameters<typeof addExtension>[0]);
+
+const unpackr = new Unpackr({
+  useRecords: false,
+  mapsAsObjects: true,
+  useBigIntExtension: true,
+  copyBuffers: true,
+});
+
+function decode(bytes: Uint8Array, from: number, to: number): DecodedValue {
   guardMsgpack(bytes, from, to, undefined, 'INVALID_VALUE');
-  return new MsgpackReader(bytes, from, true);
+  const settling = new Settling();
+  const view = Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from);
+  const value = settling.settle(unpackr.unpack(view) as Value);
+  return { value, isShareable: !settling.mutable, heapBytes: settling.heapBytes };
 }

@@ -9,6 +9,7 @@
  */
 import type { Records, Row } from '../core/types.js';
 import { ReadmeshError } from '../errors.js';
+import { closed } from './disk-errors.js';
 import type { RowCursor } from './store.js';
 
 export type CursorItem = { readonly key: string; readonly row: Row } | { readonly damage: ReadmeshError };
@@ -18,12 +19,21 @@ export abstract class ChunkCursor implements RowCursor {
   #at = 0;
   #ended = false;
   #broken: unknown;
+  #closing: Promise<void> | undefined;
 
   /** The next items, at least one; none at the end. `rowsWanted` is a hint, and at least 1. */
   protected abstract refill(rowsWanted: number): Promise<readonly CursorItem[]>;
-  abstract close(): Promise<void>;
+  protected abstract release(): Promise<void>;
+  /** Where it reads from, for the message of CLOSED. */
+  protected abstract readonly source: string;
+
+  close(): Promise<void> {
+    this.#closing ??= this.release();
+    return this.#closing;
+  }
 
   async next(rowsMax: number, bytesMax: number): Promise<Records> {
+    if (this.#closing !== undefined) throw closed(this.source);
     const keys: string[] = [];
     const rows: Row[] = [];
     let bytes = 0;

@@ -36,16 +36,26 @@ export function syncFolder(path: string): void {
 export class FolderSync {
   readonly #path: string;
   readonly #inode: bigint;
-  #flushedUpTo = -1n;
+  readonly #fsync: (fd: number) => Promise<void>;
+  /** Held open: a shortage of descriptors must not fail a batch. undefined where folders cannot be flushed. */
+  #fd: number | undefined;
+  #flushedUpTo: bigint | undefined;
 
-  constructor(path: string) {
+  /** `flush` replaces the system's call in tests. */
+  constructor(path: string, flush: (fd: number) => Promise<void> = fsyncAsync) {
     this.#path = path;
+    this.#fsync = flush;
     this.#inode = statSync(path, { bigint: true }).ino;
+    try {
+      this.#fd = openSync(path, 'r');
+    } catch (error) {
+      ignoreUnsupported(error);
+    }
   }
 
   /**
    * Notices that the folder was removed or replaced under our feet (throws ENOENT): LevelDB would go on writing
-   * into files that nobody can find again.
+   * into files that nobody can find again. Returns when it last changed.
    */
   check(): bigint {
     const { ino, mtimeNs } = statSync(this.#path, { bigint: true });
@@ -57,17 +67,19 @@ export class FolderSync {
   /** Flushes the folder unless nothing changed in it since the last flush. */
   async flush(): Promise<void> {
     const changed = this.check();
-    if (changed === this.#flushedUpTo) return;
+    if (changed === this.#flushedUpTo || this.#fd === undefined) return;
     const now = BigInt(Date.now()) * 1_000_000n;
-    let fd: number | undefined;
     try {
-      fd = openSync(this.#path, 'r');
-      await fsyncAsync(fd);
+      await this.#fsync(this.#fd);
     } catch (error) {
       ignoreUnsupported(error);
-    } finally {
-      if (fd !== undefined) closeSync(fd);
     }
-    this.#flushedUpTo = now - changed > TICK_NS ? changed : -1n;
+    this.#flushedUpTo = now - changed > TICK_NS ? changed : undefined;
+  }
+
+  close(): void {
+    if (this.#fd === undefined) return;
+    closeSync(this.#fd);
+    this.#fd = undefined;
   }
 }

@@ -30,8 +30,10 @@ export type Db = ClassicLevel<string, Uint8Array>;
 /** Rows and bytes of one trip to LevelDB's thread. Its default byte mark (16 KiB) would make ten trips of one. */
 const SLICE_ROWS_MAX = 512;
 const SLICE_BYTES_MAX = 262_144;
-/** Entries fetched at once by dot: each may be a whole value, so this bounds memory to some tens of them. */
-const FETCH_ROWS_MAX = 64;
+/** Entries fetched at once by dot: as many as make about so many bytes, going by the size of those before. */
+const FETCH_ROWS_MIN = 8;
+const FETCH_ROWS_MAX = 128;
+const FETCH_BYTES = 1_048_576;
 
 function nextAfter(family: string): string {
   return String.fromCharCode(family.charCodeAt(0) + 1);
@@ -49,12 +51,12 @@ function entryBounds(range: KeyRange): Record<string, string> {
 /** Entries of one range, from one iterator. */
 export class EntryCursor extends ChunkCursor {
   readonly #iterator: Iterator<Db, string, Uint8Array>;
-  readonly #path: string;
+  protected override readonly source: string;
   #left: number;
 
   constructor(db: Db, range: KeyRange, snapshot?: LevelDbSnapshot) {
     super();
-    this.#path = db.location;
+    this.source = db.location;
     this.#left = range.limit ?? Number.POSITIVE_INFINITY;
     const bounds = entryBounds(range);
     try {
@@ -65,7 +67,7 @@ export class EntryCursor extends ChunkCursor {
         ...(snapshot === undefined ? {} : { snapshot }),
       });
     } catch (error) {
-      throw readFailure(this.#path, error);
+      throw readFailure(this.source, error);
     }
   }
 
@@ -76,7 +78,7 @@ export class EntryCursor extends ChunkCursor {
     try {
       entries = await this.#iterator.nextv(size);
     } catch (error) {
-      throw readFailure(this.#path, error);
+      throw readFailure(this.source, error);
     }
     this.#left -= entries.length;
     return entries.map(([physical, row]) => {
@@ -85,7 +87,7 @@ export class EntryCursor extends ChunkCursor {
     });
   }
 
-  override async close(): Promise<void> {
+  protected override async release(): Promise<void> {
     await this.#iterator.close();
   }
 }
@@ -96,6 +98,7 @@ export class EntryCursor extends ChunkCursor {
  * anything else is damage, and silence about it would make the asker raise its head over a record it never got.
  */
 export class DotCursor extends ChunkCursor {
+  protected override readonly source: string;
   readonly #db: Db;
   readonly #heads: ReadonlyMap<OriginId, number>;
   readonly #snapshot: LevelDbSnapshot;
@@ -103,9 +106,11 @@ export class DotCursor extends ChunkCursor {
   #found: { readonly dot: Dot; readonly key: string | undefined }[] = [];
   /** Rows of the next read. Small after a seek, since the next origin may have nothing above its head. */
   #stride = 1;
+  #fetchRows = FETCH_ROWS_MIN;
 
   constructor(db: Db, heads: ReadonlyMap<OriginId, number>, snapshot: LevelDbSnapshot) {
     super();
+    this.source = db.location;
     this.#db = db;
     this.#heads = heads;
     this.#snapshot = snapshot;
@@ -124,7 +129,7 @@ export class DotCursor extends ChunkCursor {
   protected override async refill(rowsWanted: number): Promise<CursorItem[]> {
     try {
       if (this.#found.length === 0) await this.#findDots();
-      return await this.#fetch(this.#found.splice(0, Math.min(rowsWanted, FETCH_ROWS_MAX)));
+      return await this.#fetch(this.#found.splice(0, Math.min(rowsWanted, this.#fetchRows)));
     } catch (error) {
       throw readFailure(this.#db.location, error);
     }
@@ -155,6 +160,9 @@ export class DotCursor extends ChunkCursor {
     if (dots.length === 0) return [];
     const keys = dots.flatMap(({ key }) => (key === undefined ? [] : [ENTRY + key]));
     const rows = await this.#db.getMany(keys, { snapshot: this.#snapshot } as object);
+    const bytes = rows.reduce((sum, row) => sum + (row?.length ?? 0), 1);
+    const fitting = Math.floor((FETCH_BYTES * rows.length) / bytes);
+    this.#fetchRows = Math.max(FETCH_ROWS_MIN, Math.min(fitting, FETCH_ROWS_MAX));
     let at = 0;
     return dots.map(({ dot, key }): CursorItem => {
       if (key === undefined) return { damage: damagedDot(dot, undefined, 'does not match its checksum') };
@@ -167,7 +175,7 @@ export class DotCursor extends ChunkCursor {
     });
   }
 
-  override async close(): Promise<void> {
+  protected override async release(): Promise<void> {
     await this.#iterator.close();
   }
 }

@@ -12,7 +12,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ClassicLevel, type ChainedBatch as LevelBatch } from 'classic-level';
 import { isIntact } from '../checksum.js';
 import { dotOf, KEY_BYTES_MAX, utf8Length } from '../core/entry.js';
-import type { BatchRow, Dot, Recovered, Row, StoreBatch } from '../core/types.js';
+import type { BatchRow, Recovered, Row, StoreBatch } from '../core/types.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { damagedRecord } from './chunk-cursor.js';
 import { closed, openFailure, readFailure, untrusted, writeFailure } from './disk-errors.js';
@@ -43,7 +43,7 @@ import type { KeyRange, RowCursor, Snapshot, Store } from './store.js';
  * index read anew at every look-up; at 8 MiB a table this reaches to 4 GiB while it leaves the other half of
  * the usual 1,024 descriptors to sockets.
  */
-const LEVEL_OPTIONS = {
+export const LEVEL_OPTIONS = {
   writeBufferSize: 8 * 1024 * 1024,
   cacheSize: 32 * 1024 * 1024,
   maxFileSize: 8 * 1024 * 1024,
@@ -93,11 +93,12 @@ export class LevelStore implements Store {
   private constructor(
     db: Db,
     options: LevelStoreOptions,
+    folder: FolderSync,
     found: { recovered: Recovered; run: RunMark | undefined },
   ) {
     this.#db = db;
     this.#options = options;
-    this.#folder = new FolderSync(options.location);
+    this.#folder = folder;
     this.flushes = options.flush;
     this.recovered = found.recovered;
     this.previousRun = found.run;
@@ -117,15 +118,18 @@ export class LevelStore implements Store {
     } catch (error) {
       throw openFailure(options.location, error);
     }
+    let folder: FolderSync | undefined;
     try {
       db.getSync(PRIMER);
-      const store = new LevelStore(db, options, await recover(db));
+      const found = await recover(db);
+      folder = new FolderSync(options.location);
       await db.put(META + META_RUN, seal(META + META_RUN, encodeRun({ nonce: options.run, batches: 0 })), {
         sync: true,
       } as object);
       syncFolder(options.location);
-      return store;
+      return new LevelStore(db, options, folder, found);
     } catch (error) {
+      folder?.close();
       await db.close();
       if (isReadmeshError(error) && error.code === 'DAMAGED')
         throw untrusted(options.location, error.message.split(': ', 1)[0]!, error);
@@ -238,14 +242,11 @@ export class LevelStore implements Store {
     // Whether it failed is its writer's affair.
     await this.#inFlight?.catch(() => undefined);
     await this.#db.close();
+    this.#folder.close();
   }
 }
 
 type ChainedBatch = LevelBatch<Db, string, Uint8Array>;
-
-function sameDot(a: Dot, b: Dot): boolean {
-  return a.seq === b.seq && a.origin === b.origin;
-}
 
 function putRow(chain: ChainedBatch, key: string, { row, replaces }: BatchRow): void {
   if (key.length === 0 || key.length > KEY_BYTES_MAX)
@@ -254,7 +255,8 @@ function putRow(chain: ChainedBatch, key: string, { row, replaces }: BatchRow): 
       `a key of ${key.length} characters reached the store: report this bug`,
     );
   const dot = dotOf(row);
-  if (replaces !== undefined && !sameDot(replaces, dot)) chain.del(dotKey(replaces.origin, replaces.seq));
+  // Before the new one is put, which may be the same: a record that is written anew keeps its dot.
+  if (replaces !== undefined) chain.del(dotKey(replaces.origin, replaces.seq));
   chain.put(ENTRY + key, row);
   putSealed(chain, dotKey(dot.origin, dot.seq), key);
 }

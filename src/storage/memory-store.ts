@@ -235,31 +235,30 @@ function firstBehind(sorted: readonly string[], bound: string, past: boolean): n
 const SLICE_ROWS = 64;
 
 class ImageCursor extends ChunkCursor {
-  readonly #source: Generator<CursorItem>;
+  protected override readonly source = NAME;
+  readonly #items: Generator<CursorItem>;
   readonly #assertOpen: () => void;
-  #closed = false;
 
   /** `assertOpen` throws once that which the cursor reads from is closed. */
-  constructor(source: Generator<CursorItem>, assertOpen: () => void) {
+  constructor(items: Generator<CursorItem>, assertOpen: () => void) {
     super();
-    this.#source = source;
+    this.#items = items;
     this.#assertOpen = assertOpen;
   }
 
   protected override async refill(rowsWanted: number): Promise<CursorItem[]> {
     this.#assertOpen();
-    if (this.#closed) throw closed(NAME);
     const items: CursorItem[] = [];
     while (items.length < Math.min(rowsWanted, SLICE_ROWS)) {
-      const next = this.#source.next();
+      const next = this.#items.next();
       if (next.done === true) break;
       items.push(next.value);
     }
     return items;
   }
 
-  override async close(): Promise<void> {
-    this.#closed = true;
+  protected override async release(): Promise<void> {
+    this.#items.return(undefined);
   }
 }
 

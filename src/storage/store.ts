@@ -4,7 +4,8 @@
  *
  * Row families (physical keys): `e` + key -> row (entry.ts; it bears its own checksum); `d` + origin (16 hex)
  * + sequence number (12 hex) -> key; `h` + origin -> head; `m` + name -> meta. Values of the latter three are
- * sealed: crc32 of (physical key, payload), then the payload.
+ * sealed: crc32 of payload and physical key, then the payload. The meta names `hlc` and `run` are the store's own
+ * and refused with INTERNAL.
  *
  * Ordering: at most one `write` is in flight; a second call before the first settled is our own bug and
  * throws. After a `write` failed, every later one fails with STORE_FAILED until the store is reopened, since
@@ -12,6 +13,7 @@
  */
 import type { OriginId, Records, Recovered, Row, StoreBatch } from '../core/types.js';
 
+/** Bounds and prefixes are well-formed Unicode; others throw INVALID_KEY when the cursor is made. */
 export interface KeyRange {
   /** Exclusive lower bound, or inclusive one. */
   readonly gt?: string;
@@ -20,6 +22,7 @@ export interface KeyRange {
   readonly lte?: string;
   /** Only keys that begin with it; intersects with the bounds. */
   readonly prefix?: string;
+  /** Descending order. Default false. */
   readonly reverse?: boolean;
   /** Greatest number of rows; default no limit. Tombstones count. */
   readonly limit?: number;
@@ -27,7 +30,14 @@ export interface KeyRange {
 
 /** A cursor over entries in byte order of keys. Tombstones are among them: rows are not interpreted. */
 export interface RowCursor {
-  /** Up to `rowsMax` rows or about `bytesMax` bytes, at least one; empty at the end. Damaged rows throw DAMAGED with `details.key`. */
+  /**
+   * Up to `rowsMax` rows or about `bytesMax` bytes of keys and rows, at least one; empty at the end.
+   *
+   * Damaged rows throw DAMAGED with `details.key` (a damaged row of the dot index: with `details.origin` and
+   * `details.seq`), after the intact rows before them were handed out; the next call goes on behind them. Any
+   * other error is final and thrown again by every later call. CLOSED after the cursor was
+   * closed; after its snapshot or store was, as soon as it has to read on.
+   */
   next(rowsMax: number, bytesMax: number): Promise<Records>;
   close(): Promise<void>;
 }

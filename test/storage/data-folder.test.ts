@@ -12,11 +12,10 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { basename, join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type DataFolder, openDataFolder, setAside } from '../../src/storage/data-folder.js';
 import type { Machine } from '../../src/storage/run-record.js';
 import { removeFolder, tamper, temporaryFolder } from './folders.js';
-import { compileOpener, type Openers } from './processes.js';
 import { drainKeys, ORIGIN_A, puts } from './records.js';
 
 let root: string;
@@ -355,86 +354,6 @@ describe('one opener at a time', () => {
     writeFileSync(lock(), 'another');
     await folder.close();
     expect(readFileSync(lock(), 'utf8')).toBe('another');
-  });
-});
-
-describe('with other processes', () => {
-  let openers: Openers;
-  beforeAll(async () => {
-    openers = await compileOpener();
-  });
-  afterAll(() => openers.dispose());
-
-  it('a second process is refused, also when our lock file was removed; the first goes on', async () => {
-    const first = openers.start(data);
-    expect(await first.next()).toMatchObject({ created: true });
-    const second = openers.start(data);
-    expect(await second.next()).toMatchObject({
-      code: 'STORE_IN_USE',
-      message: expect.stringContaining(`process ${first.pid}`),
-    });
-    await expect(openDataFolder(data, { flush: false })).rejects.toEqual(refused('STORE_IN_USE'));
-    rmSync(join(data, 'lock'));
-    expect(await openers.start(data).next()).toMatchObject({ code: 'STORE_IN_USE' });
-    first.say('write 10 100');
-    expect(await first.next()).toEqual({ acknowledged: 10 });
-    first.say('close');
-    await first.ended();
-    expect(await keysIn(await open())).toHaveLength(10);
-  });
-
-  it('after SIGKILL the lock is taken over, nothing acknowledged is lost, and the origin is kept', async () => {
-    const first = openers.start(data);
-    await first.next();
-    first.say('write 50 1000');
-    expect(await first.next()).toEqual({ acknowledged: 50 });
-    first.say('write 100000 1000');
-    await first.kill('SIGKILL');
-    expect(existsSync(join(data, 'lock'))).toBe(true);
-    const second = openers.start(data);
-    expect(await second.next()).toMatchObject({ created: false, originReusable: true });
-    second.say('close');
-    await second.ended();
-    expect((await keysIn(await open())).length).toBeGreaterThanOrEqual(50);
-  });
-
-  it('many starters race for a stale lock: exactly one gets the folder', async () => {
-    await filled();
-    for (let round = 0; round < 3; round++) {
-      writeFileSync(join(data, 'lock'), JSON.stringify({ pid: 2 ** 22 + 1, startTime: 5, bootId: '' }));
-      const racers = Array.from({ length: 4 }, () => openers.start(data));
-      const answers = await Promise.all(racers.map((racer) => racer.next()));
-      const winners = answers.filter((answer) => 'run' in answer);
-      const losers = answers.filter((answer) => answer.code === 'STORE_IN_USE');
-      expect([winners.length, losers.length]).toEqual([1, 3]);
-      for (const racer of racers) racer.say('close');
-      for (const racer of racers) await racer.ended();
-    }
-    expect(readdirSync(data).sort()).toEqual(['db', 'readmesh.json']);
-  });
-
-  it('after a write error nothing is acknowledged, what was acknowledged is there, and the origin is not kept', async () => {
-    // The limit on a file's size stands in for a full disk: the append to the log is what fails in both.
-    const limited = openers.start(data, { fileKibMax: 600 });
-    await limited.next();
-    limited.say('write 100 20000');
-    const outcome = await limited.next();
-    expect(outcome).toMatchObject({
-      code: 'STORE_FAILED',
-      message: expect.stringMatching(/file reached its size limit/),
-      again: { code: 'STORE_FAILED' },
-    });
-    const acknowledged = outcome.acknowledged as number;
-    expect(acknowledged).toBeGreaterThan(5);
-    limited.say('close');
-    await limited.ended();
-    const reopened = openers.start(data);
-    expect(await reopened.next()).toMatchObject({ created: false, originReusable: false });
-    reopened.say('close');
-    await reopened.ended();
-    const keys = await keysIn(await open());
-    for (let i = 1; i <= acknowledged; i++) expect(keys).toContain(`key/${i}`);
-    expect(keys).not.toContain('again');
   });
 });
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { ClassicLevel } from 'classic-level';
 
 export function temporaryFolder(): string {
-  return mkdtempSync(join(tmpdir(), 'readmesh-test-'));
+  return mkdtempSync(join(tmpdir(), 'readmesh-storage-test-'));
 }
 
 export function removeFolder(path: string): void {

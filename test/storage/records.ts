@@ -8,6 +8,26 @@ export const ORIGIN_A: OriginId = '00000000000000aa';
 export const ORIGIN_B: OriginId = 'bbbbbbbbbbbbbbbb';
 export const ORIGIN_C: OriginId = 'ffffffffffffffff';
 
+/** Keys that tempt implementations into the wrong order, the wrong record or the wrong object member. */
+export const TRICKY_KEYS = [
+  '\0',
+  '__proto__',
+  'constructor',
+  '-x',
+  'a',
+  'a\0',
+  'ab',
+  '\ud7ff',
+  '\ue000',
+  '\uff01',
+  '\uffff',
+  '😀',
+  '😀a',
+  '\u{10ffff}',
+  '中文',
+  '中文/電話',
+];
+
 export function record(key: string, dot: Dot, value: Uint8Array | string = 'v'): Row {
   const stamp = new Uint8Array(16);
   new DataView(stamp.buffer).setUint32(2, dot.seq);

@@ -1,0 +1,79 @@
+/** What the demo shows: headings, ticks, tables; a progress bar only where a person watches a terminal. */
+import { SingleBar } from 'cli-progress';
+import Table from 'cli-table3';
+import pc from 'picocolors';
+import { count } from '../cli/format.js';
+
+const BAR_WIDTH = 30;
+const LABEL_WIDTH = 46;
+
+export interface Progress {
+  update(done: number): void;
+  stop(): void;
+}
+
+export class Screen {
+  readonly #quiet: boolean;
+  readonly #colors = pc.createColors(process.stdout.isTTY === true && pc.isColorSupported);
+
+  /** Quiet: prints nothing but what `raw` is given, and the progress bar. */
+  constructor(quiet: boolean) {
+    this.#quiet = quiet;
+  }
+
+  raw(text: string): void {
+    process.stdout.write(`${text}\n`);
+  }
+
+  title(text: string): void {
+    this.#line(`\n${this.#colors.bold(text)}`);
+  }
+
+  heading(text: string): void {
+    this.#line(`\n${this.#colors.cyan(this.#colors.bold(text))}`);
+  }
+
+  /** One thing that was done or checked, with its figure at the right. */
+  check(ok: boolean, text: string, figure = ''): void {
+    const mark = ok ? this.#colors.green('\u2714') : this.#colors.red('\u2718');
+    this.#line(`  ${mark} ${text.padEnd(LABEL_WIDTH)} ${this.#colors.dim(figure)}`.trimEnd());
+  }
+
+  text(text: string): void {
+    this.#line(`  ${text}`);
+  }
+
+  table(head: readonly string[], rows: readonly (readonly string[])[]): void {
+    const table = new Table({
+      ...(head.length === 0 ? {} : { head: head.map((cell) => this.#colors.bold(cell)) }),
+      style: { head: [], border: [] },
+    });
+    table.push(...rows.map((row) => [...row]));
+    this.#line(
+      table
+        .toString()
+        .split('\n')
+        .map((line) => `  ${line}`)
+        .join('\n'),
+    );
+  }
+
+  progress(label: string, total: number): Progress {
+    if (!process.stderr.isTTY) return { update: () => {}, stop: () => {} };
+    const bar = new SingleBar({
+      format: `  ${label}  {bar}  {percentage} %  {rows} rows  {duration_formatted}`,
+      stream: process.stderr,
+      hideCursor: true,
+      clearOnComplete: true,
+      barCompleteChar: '\u2501',
+      barIncompleteChar: '\u2500',
+      barsize: BAR_WIDTH,
+    });
+    bar.start(total, 0, { rows: '0' });
+    return { update: (done) => bar.update(done, { rows: count(done) }), stop: () => bar.stop() };
+  }
+
+  #line(text: string): void {
+    if (!this.#quiet) process.stdout.write(`${text}\n`);
+  }
+}

@@ -1,0 +1,179 @@
+/**
+ * Turns messages of ours into frames; protocol.ts has the format. Nothing is validated here but what could not be
+ * undone by the reader's checks: the core builds messages only from what was checked when it came in.
+ */
+import type { Beat, Hello, Members, PeerMessage } from './core/messages.js';
+import type { OriginId, Row } from './core/types.js';
+import { ReadmeshError } from './errors.js';
+import { MsgpackWriter } from './msgpack-writer.js';
+import { HOST_DEFAULTS } from './options.js';
+import { END_CODES, HELLO_FIELDS, NAME_BYTES_MAX, PHASES, REASON_BYTES_MAX } from './wire-words.js';
+
+const writer = new MsgpackWriter(
+  (bytesMax) => new ReadmeshError('INTERNAL', `a frame of ours would exceed ${bytesMax} bytes`),
+);
+
+/** The frame as bytes of its own. Throws INTERNAL, our own mistake, if it would exceed `bytesMax`, or
+ * holds a number or a text that the wire cannot carry. */
+export function encodeMessage(
+  message: PeerMessage,
+  bytesMax: number = HOST_DEFAULTS.frameBytesMax,
+): Uint8Array {
+  writer.start(bytesMax);
+  write(message);
+  return writer.take();
+}
+
+function write(message: PeerMessage): void {
+  switch (message.type) {
+    case 'hello':
+      return writeHello(message);
+    case 'refuse':
+      begin(1, 2);
+      text(message.code.slice(0, NAME_BYTES_MAX));
+      return text(reasonText(message.message));
+    case 'members':
+      return writeMembers(message);
+    case 'beat':
+      return writeBeat(message);
+    case 'resend':
+      begin(4, 2);
+      writer.bool(message.vector);
+      return writer.bool(message.members);
+    case 'push':
+      begin(5, 5);
+      int(message.frame);
+      text(message.origin);
+      int(message.from);
+      int(message.to);
+      return records(message.keys, message.rows);
+    case 'ack':
+      begin(6, 2);
+      writer.bool(message.flushed);
+      writer.array(message.frames.length);
+      for (const frame of message.frames) int(frame);
+      return;
+    case 'prune':
+      begin(7, 1);
+      return texts(message.origins);
+    case 'pull':
+      begin(8, 2);
+      int(message.session);
+      return pairs(message.heads);
+    case 'pull-range':
+      begin(9, 2);
+      int(message.session);
+      return message.after === null ? writer.nil() : text(message.after);
+    case 'session-opened':
+      begin(10, 2);
+      int(message.session);
+      return pairs(message.heads);
+    case 'chunk':
+      begin(11, 5);
+      int(message.session);
+      int(message.index);
+      writer.bool(message.last);
+      pairs(message.tops);
+      return records(message.keys, message.rows);
+    case 'chunk-ack':
+      begin(12, 2);
+      int(message.session);
+      return int(message.index);
+    case 'session-end':
+      begin(13, 2);
+      int(message.session);
+      return int(END_CODES.indexOf(message.code));
+  }
+}
+
+function begin(type: number, fields: number): void {
+  writer.array(fields + 1);
+  writer.uint(type);
+}
+
+/** What is no such integer would reach the peer as some other number, or break the frame. */
+function int(value: number): void {
+  if (!Number.isSafeInteger(value) || value < 0)
+    throw new ReadmeshError(
+      'INTERNAL',
+      `a frame of ours would hold ${value} in place of a non-negative integer`,
+    );
+  writer.uint(value);
+}
+
+function text(value: string): void {
+  if (!writer.str(value)) throw new ReadmeshError('INTERNAL', 'a text of ours holds a lone surrogate');
+}
+
+function texts(values: readonly string[]): void {
+  writer.array(values.length);
+  for (const value of values) text(value);
+}
+
+function pairs(entries: readonly (readonly [OriginId, number])[]): void {
+  writer.array(entries.length * 2);
+  for (const [origin, value] of entries) {
+    text(origin);
+    int(value);
+  }
+}
+
+function records(keys: readonly string[], rows: readonly Row[]): void {
+  writer.array(keys.length * 2);
+  for (let i = 0; i < keys.length; i++) {
+    text(keys[i]!);
+    writer.bin(rows[i]!);
+  }
+}
+
+/** Reasons may quote whatever a user wrote: well-formed, and short enough for the peer to take. */
+function reasonText(message: string): string {
+  return Buffer.from(message.slice(0, REASON_BYTES_MAX / 4)).toString();
+}
+
+function writeHello(hello: Hello): void {
+  begin(0, HELLO_FIELDS - 1);
+  int(hello.version);
+  text(hello.cluster);
+  text(hello.clusterUid);
+  text(hello.name);
+  text(hello.host);
+  text(hello.address);
+  text(hello.origin);
+  text(hello.run);
+  int(PHASES.indexOf(hello.phase));
+  writer.bool(hello.alone);
+  int(hello.wallMs);
+  int(hello.head);
+}
+
+function writeMembers(members: Members): void {
+  begin(2, 2);
+  writer.array(members.rows.length * 5);
+  for (const row of members.rows) {
+    text(row.name);
+    text(row.host);
+    text(row.address);
+    text(row.origin);
+    text(row.stamp);
+  }
+  texts(members.removed);
+}
+
+function writeBeat(beat: Beat): void {
+  begin(3, 9);
+  int(beat.wallMs);
+  int(PHASES.indexOf(beat.phase));
+  text(beat.clusterUid);
+  writer.bool(beat.alone);
+  text(beat.vectorHash);
+  text(beat.membersHash);
+  writer.bool(beat.whole);
+  writer.array(beat.vector.length * 3);
+  for (const [origin, head, top] of beat.vector) {
+    text(origin);
+    int(head);
+    int(top);
+  }
+  pairs(beat.heard);
+}

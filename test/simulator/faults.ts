@@ -1,0 +1,67 @@
+/**
+ * Every kind of fault that the simulator can inject, and how often each one mattered: not that a knob was
+ * turned, but that something was lost, delayed, refused or repaired because of it. A kind that never mattered
+ * in a whole run of the suite fails it, since a fault without effect proves nothing.
+ */
+export const FAULT_KINDS = [
+  // Processes.
+  'kill',
+  'tornBatchLost',
+  'tornBatchLanded',
+  'stop',
+  'blockedLoop',
+  'powerCut',
+  'lostTail',
+  // Disks.
+  'writeErrorLost',
+  'writeErrorKept',
+  'diskFull',
+  'readError',
+  'bitFlip',
+  'slowDisk',
+  'wipe',
+  'restoreBackup',
+  'clone',
+  // Network.
+  'cut',
+  'cutOneWay',
+  'flap',
+  'halfOpen',
+  'linkBreak',
+  'truncatedTail',
+  'loss',
+  'delaySpike',
+  'slowLink',
+  'congestion',
+  'duplicateFrame',
+  'dialTimeout',
+  // Clocks.
+  'clockSkew',
+  'clockForward',
+  'clockBack',
+  'clockFreeze',
+  // The core's own caps, made tiny.
+  'tinyCaps',
+] as const;
+
+export type FaultKind = (typeof FAULT_KINDS)[number];
+export type FaultCounts = Record<FaultKind, number>;
+
+export function noFaults(): FaultCounts {
+  return Object.fromEntries(FAULT_KINDS.map((kind) => [kind, 0])) as FaultCounts;
+}
+
+export function addFaults(sum: FaultCounts, part: FaultCounts): void {
+  for (const kind of FAULT_KINDS) sum[kind] += part[kind];
+}
+
+/** A promise broken. `check` names which one, so that shrinking keeps to the same one. */
+export class Violation extends Error {
+  override readonly name = 'Violation';
+  readonly check: string;
+
+  constructor(check: string, message: string) {
+    super(`${check}: ${message}`);
+    this.check = check;
+  }
+}

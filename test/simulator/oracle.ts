@@ -1,0 +1,358 @@
+/**
+ * The oracle knows everything at once, which no node does, and checks each step against it:
+ *
+ * - every record on a disk was accepted once, with that dot, byte for byte; one sequence number, one record
+ *   (no invention, no reuse); one stamp, one content
+ * - a merge only ever goes up; stamps of one writer rise with its sequence numbers and stay within the drift
+ *   bound; a node's clock is above all that it holds, also after a restart
+ * - heads never outrun the data: whoever has head h of an origin holds, for each sequence number up to h, the
+ *   record or what superseded it
+ * - nothing leaves a node before it is written there, announcements and acknowledgements included
+ * - no write is settled before as many distinct hosts as it asked for hold it, flushed if it asked for that; and
+ *   once settled it survives the loss of one disk less
+ * - queues, sessions, scans, frames stay under their caps; every write is answered, by its deadline
+ * - a node that refuses writes says why in its health
+ *
+ * It keeps no opinion about when things happen, save for deadlines.
+ */
+import { compareEntries, compareRows, isTombstone, originOf, seqOf } from '../../src/core/entry.js';
+import { stampCounterOf, stampHexOf, stampMsOf, valueOffset } from '../../src/core/entry.js';
+import type { Effect, Input, LinkId, LocalOp } from '../../src/core/io.js';
+import type { PeerMessage, Push } from '../../src/core/messages.js';
+import type { OriginId, Row, StoreBatch } from '../../src/core/types.js';
+import type { Image } from './disk.js';
+import { Violation } from './faults.js';
+import type { OpenWrite, SimNode } from './node.js';
+import type { World } from './world.js';
+
+/** An acknowledged operation, and what the acknowledgement promised. */
+export interface Obligation {
+  readonly key: string;
+  /** The record, or what superseded it, that was held when it was acknowledged. */
+  readonly row: Row;
+  readonly replicas: number;
+  readonly fsync: boolean;
+  /** Hosts that held it and lost their disks since. */
+  readonly lost: Set<string>;
+}
+
+interface LostDisk {
+  readonly at: number;
+  readonly host: string;
+  readonly image: Image;
+  /** The disk itself was lost, rather than a tail that was never flushed. */
+  readonly flushedToo: boolean;
+}
+
+/** Answers may be this late: acknowledgement deadlines are swept in steps, timers and disks take their time. */
+const ANSWER_SLACK_MS = 200;
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+export class Oracle {
+  readonly #world: World;
+  /** Every record that was ever written, by dot. */
+  readonly #accepted = new Map<OriginId, { key: string; row: Row }[]>();
+  readonly #byStamp = new Map<string, Row>();
+  /** Who an origin belonged to. */
+  readonly #owners = new Map<OriginId, SimNode>();
+  /** Contents that somebody asked to write, by key. */
+  readonly #issued = new Map<string, Set<string>>();
+  readonly #lastOwn = new Map<OriginId, { seq: number; stamp: string }>();
+  /** Frames received and to be acknowledged, by node and link. */
+  readonly #received = new Map<string, Map<number, Push>>();
+  readonly #lostDisks: LostDisk[] = [];
+  readonly obligations = new Map<string, Obligation[]>();
+  /** Nodes whose disk holds, or held, damaged records: until it is emptied, nothing is asked of it. */
+  readonly damaged = new Set<SimNode>();
+  operations = 0;
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  // What nodes report.
+
+  issued(ops: readonly LocalOp[]): void {
+    this.operations += ops.length;
+    for (const op of ops) {
+      let values = this.#issued.get(op.key);
+      if (values === undefined) this.#issued.set(op.key, (values = new Set()));
+      values.add(`${op.kind}:${hex(op.value)}`);
+    }
+  }
+
+  started(node: SimNode): void {
+    for (const name of [...this.#received.keys()])
+      if (name.startsWith(`${node.id}/`)) this.#received.delete(name);
+  }
+
+  /** The core has taken an input; its effects are about to be carried out. */
+  beforeEffects(node: SimNode, input: Input): void {
+    const core = node.core!;
+    const { origin } = core.identity;
+    const owner = this.#owners.get(origin);
+    if (owner === undefined) this.#owners.set(origin, node);
+    else if (owner !== node && !(owner.disk === node.disk))
+      this.#owners.set(origin, node);
+    if (input.type === 'message' && input.message.type === 'push') this.#receivedPush(node, input.link, input.message);
+  }
+
+  /** The batch reaches the disk. */
+  apply(node: SimNode, batch: StoreBatch): void {
+    const { image } = node.disk;
+    const fresh: Row[] = [];
+    for (const [key, { row, replaces }] of batch.rows) {
+      if (this.#meet(node, key, row)) fresh.push(row);
+      const old = image.rows.get(key);
+      if (old === undefined || image.flipped.has(key)) continue;
+      if (compareRows(row, old) <= 0)
+        throw new Violation('merge', `${node.name} replaces ${key} ${show(old)} by ${show(row)}`);
+      if (replaces === undefined || replaces.origin !== originOf(old) || replaces.seq !== seqOf(old))
+        throw new Violation('dots', `${node.name} replaces ${key} ${show(old)}, but names another dot`);
+    }
+    this.#checkStamps(node, fresh);
+    const before = new Map<OriginId, number>();
+    for (const [origin] of batch.heads) before.set(origin, image.heads.get(origin) ?? 0);
+    if (batch.hlc !== undefined) {
+      const { ms, counter } = image.hlc;
+      if (batch.hlc.ms < ms || (batch.hlc.ms === ms && batch.hlc.counter < counter))
+        throw new Violation('clock', `the stored clock of ${node.name} went back`);
+    }
+    node.disk.apply(batch);
+    for (const [, { row }] of batch.rows)
+      if (stampMsOf(row) > image.hlc.ms || (stampMsOf(row) === image.hlc.ms && stampCounterOf(row) > image.hlc.counter))
+        throw new Violation('clock', `${node.name} stores ${show(row)} above its stored clock`);
+    if (!this.damaged.has(node))
+      for (const [origin, head] of batch.heads) this.#checkHead(node, origin, before.get(origin)!, head);
+  }
+
+  sending(node: SimNode, links: readonly LinkId[], message: PeerMessage): void {
+    if (this.damaged.has(node)) return;
+    if (message.type === 'push') {
+      for (let i = 0; i < message.keys.length; i++) this.#mustHold(node, message.keys[i]!, message.rows[i]!, 'pushes');
+    } else if (message.type === 'beat') {
+      for (const [origin, head] of message.vector)
+        if (head > (node.disk.image.heads.get(origin) ?? 0))
+          throw new Violation('written', `${node.name} announces ${origin}:${head}, which is not on its disk`);
+    } else if (message.type === 'ack') {
+      for (const link of links)
+        for (const frame of message.frames) {
+          const push = this.#received.get(`${node.id}/${link}`)?.get(frame);
+          if (push === undefined) throw new Violation('written', `${node.name} acknowledges frame ${frame}, never received`);
+          for (let i = 0; i < push.keys.length; i++) this.#mustHold(node, push.keys[i]!, push.rows[i]!, 'acknowledges');
+          if (message.flushed && !node.disk.flushes) throw new Violation('written', `${node.name} claims to flush`);
+        }
+    }
+  }
+
+  answered(node: SimNode, write: OpenWrite, effect: Extract<Effect, { type: 'settled' | 'rejected' }>): void {
+    const { ledger, scheduler } = this.#world;
+    ledger.mix(write.id);
+    const timeout = write.options.timeoutMs ?? this.#world.options.ackTimeoutMs;
+    if (effect.type === 'rejected') {
+      ledger.note(node.name, () => `write ${write.ops.map((op) => op.key).join(',')} rejected ${effect.code}`);
+      this.#checkHonest(node, effect.code);
+      return;
+    }
+    ledger.note(
+      node.name,
+      () => `write ${write.ops.map((op) => op.key).join(',')} settled ${effect.stamp} on ${effect.replicas}`,
+    );
+    if (scheduler.now - write.issuedAt > timeout + ANSWER_SLACK_MS && !node.paused && node.lagMs === 0)
+      throw new Violation('deadline', `${node.name} answered after ${scheduler.now - write.issuedAt} ms`);
+    this.#checkSettled(node, write, effect);
+  }
+
+  afterInput(node: SimNode, input: Input): void {
+    const core = node.core;
+    if (core === undefined) return;
+    const { options } = this.#world;
+    const { queue, acks } = core;
+    const oneFrame = options.frameBytesMax;
+    if (queue.rows > options.pendingRowsMax + options.batchOpsMax + options.commitRowsMax * 64)
+      throw new Violation('caps', `${node.name} queues ${queue.rows} rows`);
+    if (queue.bytes > options.pendingBytesMax + oneFrame) throw new Violation('caps', `${node.name} queues ${queue.bytes} bytes`);
+    if (queue.rows < 0 || queue.bytes < 0 || acks.bytes < 0)
+      throw new Violation('caps', `${node.name} counts ${queue.rows} rows, ${queue.bytes} and ${acks.bytes} bytes`);
+    if (node.scans.size > options.sessionsServedMax) throw new Violation('caps', `${node.name} serves ${node.scans.size} scans`);
+    if (input.type === 'write' && node.open.has(input.id)) this.#checkAccepted(node);
+  }
+
+  // Disks that are lost.
+
+  /** What the node's disk held before is gone, or part of it. */
+  diskChanged(node: SimNode, before: Image, flushedToo = false): void {
+    const { host } = node;
+    this.#lostDisks.push({ at: this.#world.scheduler.now, host, image: before, flushedToo });
+    for (const [key, list] of this.obligations) {
+      const held = before.rows.get(key);
+      for (const obligation of [...list]) {
+        if (obligation.fsync && !flushedToo) continue;
+        if (held === undefined || compareEntries(held, obligation.row) < 0) continue;
+        const now = node.disk.image.rows.get(key);
+        if (now !== undefined && compareEntries(now, obligation.row) >= 0) continue;
+        obligation.lost.add(host);
+        if (this.holders(obligation).size > 0) continue;
+        if (obligation.lost.size < obligation.replicas)
+          throw new Violation('durability', `${key} ${show(obligation.row)} was lost with ${obligation.lost.size} of ${obligation.replicas} hosts`);
+        list.splice(list.indexOf(obligation), 1);
+      }
+    }
+  }
+
+  /** Hosts whose disk holds it, whether their process runs or not. */
+  holders(obligation: Obligation, among: readonly SimNode[] = this.#world.nodes): Set<string> {
+    const out = new Set<string>();
+    for (const node of among) {
+      if (this.damaged.has(node)) continue;
+      const row = node.disk.image.rows.get(obligation.key);
+      if (row !== undefined && compareEntries(row, obligation.row) >= 0) out.add(node.host);
+    }
+    return out;
+  }
+
+  /** Of a disk that lost no data: all heads against all that was ever accepted. */
+  checkAllHeads(node: SimNode): void {
+    for (const [origin, head] of node.disk.image.heads) this.#checkHead(node, origin, 0, head);
+  }
+
+  // Checks.
+
+  /** True when nobody has seen this dot before. */
+  #meet(node: SimNode, key: string, row: Row): boolean {
+    const origin = originOf(row);
+    const seq = seqOf(row);
+    let list = this.#accepted.get(origin);
+    if (list === undefined) this.#accepted.set(origin, (list = []));
+    const known = list[seq];
+    if (known !== undefined) {
+      if (known.row !== row && (known.key !== key || Buffer.compare(known.row, row) !== 0))
+        throw new Violation('reuse', `${origin}:${seq} is ${known.key} ${show(known.row)} and ${key} ${show(row)}`);
+      return false;
+    }
+    if (this.#owners.get(origin) !== node)
+      throw new Violation('invention', `${node.name} holds ${key} ${show(row)}, which nobody accepted`);
+    list[seq] = { key, row };
+    const content = `${isTombstone(row) ? 2 : row[4]}:${hex(row.subarray(valueOffset(row)))}`;
+    if (this.#issued.get(key)?.has(content) !== true)
+      throw new Violation('invention', `${node.name} accepted ${key} ${show(row)}, which nobody asked for`);
+    const name = `${key}\0${stampHexOf(row)}`;
+    const twin = this.#byStamp.get(name);
+    if (twin === undefined) this.#byStamp.set(name, row);
+    else if (compareEntries(twin, row) !== 0 && !this.equalStampsAllowed)
+      throw new Violation('stamps', `${key} has two contents with stamp ${stampHexOf(row)}`);
+    return true;
+  }
+
+  /** Set by scenarios in which a client breaks its promise. */
+  equalStampsAllowed = false;
+
+  #checkStamps(node: SimNode, fresh: Row[]): void {
+    fresh.sort((a, b) => seqOf(a) - seqOf(b));
+    for (const row of fresh) {
+      const origin = originOf(row);
+      const stamp = stampHexOf(row);
+      if (!stamp.endsWith(origin)) continue;
+      const last = this.#lastOwn.get(origin);
+      if (last !== undefined && last.seq < seqOf(row) && last.stamp >= stamp)
+        throw new Violation('clock', `${node.name} stamped ${stamp} after ${last.stamp}`);
+      this.#lastOwn.set(origin, { seq: seqOf(row), stamp });
+    }
+  }
+
+  #checkHead(node: SimNode, origin: OriginId, from: number, to: number): void {
+    const list = this.#accepted.get(origin) ?? [];
+    const { rows } = node.disk.image;
+    if (to < from) throw new Violation('heads', `${node.name} lowered ${origin} from ${from} to ${to}`);
+    if (to >= Math.max(1, list.length)) throw new Violation('heads', `${node.name} claims ${origin}:${to}, never given out`);
+    for (let seq = from + 1; seq <= to; seq++) {
+      const known = list[seq];
+      if (known === undefined) continue;
+      const held = rows.get(known.key);
+      if (held === undefined || compareEntries(held, known.row) < 0)
+        throw new Violation(
+          'heads',
+          `${node.name} has head ${origin}:${to}, but of ${known.key} ${held === undefined ? 'nothing' : show(held)} instead of ${show(known.row)}`,
+        );
+    }
+  }
+
+  #mustHold(node: SimNode, key: string, row: Row, does: string): void {
+    const held = node.disk.image.rows.get(key);
+    if (held === undefined || compareEntries(held, row) < 0)
+      throw new Violation('written', `${node.name} ${does} ${key} ${show(row)} before it is on its disk`);
+  }
+
+  #receivedPush(node: SimNode, link: LinkId, push: Push): void {
+    if (push.frame === 0) return;
+    const name = `${node.id}/${link}`;
+    let frames = this.#received.get(name);
+    if (frames === undefined) this.#received.set(name, (frames = new Map()));
+    frames.set(push.frame, push);
+  }
+
+  #checkAccepted(node: SimNode): void {
+    const { hlc } = node.core!;
+    const stored = node.disk.image.hlc;
+    if (hlc.ms < stored.ms || (hlc.ms === stored.ms && hlc.counter < stored.counter))
+      throw new Violation('clock', `${node.name} stamps below what it holds`);
+    if (hlc.ms - node.wall() > this.#world.options.maxClockDriftMs + 1)
+      throw new Violation('clock', `${node.name} stamps ${hlc.ms - node.wall()} ms ahead of its clock`);
+  }
+
+  #checkHonest(node: SimNode, code: string): void {
+    const core = node.core!;
+    if (!['STORE_FAILED', 'CLOCK_SKEW', 'REMOVED', 'DUPLICATE_ORIGIN'].includes(code)) {
+      if (code === 'NOT_READY' && core.ready) throw new Violation('honest', `${node.name} refuses as not ready, but is`);
+      return;
+    }
+    if (!core.issues().some((issue) => issue.code === code))
+      throw new Violation('honest', `${node.name} refuses with ${code}, and its health does not say so`);
+  }
+
+  #checkSettled(node: SimNode, write: OpenWrite, effect: Extract<Effect, { type: 'settled' }>): void {
+    const fsync = write.options.fsync ?? true;
+    const needed = Math.max(write.options.replicas ?? 1, effect.replicas);
+    if (effect.replicas < (write.options.replicas ?? 1))
+      throw new Violation('replicas', `${effect.replicas} of ${write.options.replicas} hosts`);
+    for (const op of new Map(write.ops.map((op) => [op.key, op])).values()) {
+      const row = this.#rowOf(node, op, op === write.ops.at(-1) ? effect.stamp : undefined);
+      if (row === undefined)
+        throw new Violation('replicas', `${node.name} settles ${op.key}, of which its disk holds nothing`);
+      const obligation: Obligation = { key: op.key, row, replicas: effect.replicas, fsync, lost: new Set() };
+      const hosts = new Set<string>();
+      for (const other of this.#world.nodes) {
+        const image = fsync ? (other.disk.flushes ? other.disk.image : undefined) : other.disk.image;
+        const held = image?.rows.get(op.key);
+        if (held !== undefined && compareEntries(held, row) >= 0) hosts.add(other.host);
+      }
+      for (const lost of this.#lostDisks) {
+        const held = lost.at >= write.issuedAt ? lost.image.rows.get(op.key) : undefined;
+        if (held === undefined || compareEntries(held, row) < 0 || hosts.has(lost.host)) continue;
+        hosts.add(lost.host);
+        obligation.lost.add(lost.host);
+      }
+      if (hosts.size < needed)
+        throw new Violation(
+          'replicas',
+          `${node.name} settles ${op.key} ${show(row)} as held by ${effect.replicas} hosts, but it is on ${[...hosts].join(', ') || 'none'}`,
+        );
+      const list = this.obligations.get(op.key);
+      if (list === undefined) this.obligations.set(op.key, [obligation]);
+      else list.push(obligation);
+    }
+  }
+
+  /** The record by which the operation was answered: its own, or the one on this node's disk that won over it. */
+  #rowOf(node: SimNode, op: LocalOp, stamp: string | undefined): Row | undefined {
+    const held = node.disk.image.rows.get(op.key);
+    if (stamp === undefined) return held;
+    return this.#byStamp.get(`${op.key}\0${stamp}`) ?? held;
+  }
+}
+
+export function show(row: Row): string {
+  const text = Buffer.from(row.subarray(valueOffset(row), valueOffset(row) + 24)).toString('latin1');
+  return `${stampMsOf(row) % 1e8}.${stampCounterOf(row)} ${originOf(row).slice(0, 4)}:${seqOf(row)} ${isTombstone(row) ? 'deleted' : JSON.stringify(text)}`;
+}
