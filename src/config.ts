@@ -17,7 +17,7 @@ import { z } from 'zod';
 import { ReadmeshError } from './errors.js';
 import type { NodeOptions } from './node/options.js';
 import { CORE_DEFAULTS, type CoreOptions, DEFAULT_CLUSTER, DEFAULT_DATA, DEFAULT_PORT } from './options.js';
-import { parseWith } from './schema.js';
+import { parseWith, splitList } from './schema.js';
 
 /** Flags of `serve` as the command line hands them over; absent when not given. */
 export interface ServeFlags {
@@ -150,15 +150,6 @@ export function mergeConfig(flags: ServeFlags, file: FileConfig): NodeOptions & 
     insecureNoAuth: flags.insecureNoAuth ?? file.insecureNoAuth ?? false,
     tuning: definedOnly(file.tuning ?? {}),
   };
-}
-
-/** Items of a comma-separated list (or of several), without blanks. */
-export function splitList(list: string | readonly string[]): string[] {
-  const items = typeof list === 'string' ? [list] : list;
-  return items
-    .flatMap((item) => item.split(','))
-    .map((item) => item.trim())
-    .filter((item) => item !== '');
 }
 
 function definedOnly(tuning: Record<string, number | undefined>): Partial<CoreOptions> {

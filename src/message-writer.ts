@@ -1,6 +1,6 @@
 /**
- * Turns messages of ours into frames; protocol.ts has the format. Nothing is validated here but what could not be
- * undone by the reader's checks: the core builds messages only from what was checked when it came in.
+ * Turns messages of ours into frames; protocol.ts has the format. Only what would silently become something else
+ * on the wire is checked here: the core builds messages from what was checked when it came in.
  */
 import type { Beat, Hello, Members, PeerMessage } from './core/messages.js';
 import type { OriginId, Row } from './core/types.js';
@@ -13,8 +13,10 @@ const writer = new MsgpackWriter(
   (bytesMax) => new ReadmeshError('INTERNAL', `a frame of ours would exceed ${bytesMax} bytes`),
 );
 
-/** The frame as bytes of its own. Throws INTERNAL, our own mistake, if it would exceed `bytesMax`, or
- * holds a number or a text that the wire cannot carry. */
+/**
+ * The frame as bytes of its own. Throws INTERNAL, our own mistake, if it would exceed `bytesMax`, or hold a number
+ * or a text that the wire cannot carry.
+ */
 export function encodeMessage(
   message: PeerMessage,
   bytesMax: number = HOST_DEFAULTS.frameBytesMax,
@@ -83,6 +85,14 @@ function write(message: PeerMessage): void {
       begin(13, 2);
       int(message.session);
       return int(END_CODES.indexOf(message.code));
+    case 'graft':
+      begin(14, 1);
+      return texts(message.origins);
+    case 'pulse':
+      begin(15, 3);
+      text(message.origin);
+      int(message.counter);
+      return writer.bool(message.suspect);
   }
 }
 

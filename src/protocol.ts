@@ -18,6 +18,8 @@
  *     11 chunk           session, index, last, [origin, top, ...], [key, row, ...]
  *     12 chunk-ack       session, index
  *     13 session-end     session, code
+ *     14 graft           [origin, ...]
+ *     15 pulse           origin, counter, suspect
  *
  * Lists of entries are flat. Integers are msgpack integers (never floats) from 0 to 2^53 - 1, sequence numbers
  * to 2^48 - 1. Origins, uids and runs are 16 lower-case hex digits as text, stamps 32; keys are text; rows are
@@ -165,6 +167,16 @@ const READERS: readonly MessageReader[] = [
     type: 'session-end',
     session: frame.uint('session'),
     code: END_CODES[frame.uint('code', END_CODES.length - 1)]!,
+  })),
+  reader('graft', 2, (frame) => ({
+    type: 'graft',
+    origins: readOrigins(frame, 'origins', FRAME_ENTRIES_MAX),
+  })),
+  reader('pulse', 4, (frame) => ({
+    type: 'pulse',
+    origin: frame.hex('origin', 16),
+    counter: frame.uint('counter'),
+    suspect: frame.bool('suspect'),
   })),
 ];
 

@@ -68,3 +68,12 @@ function editDistance(a: string, b: string): number {
   }
   return previous[b.length]!;
 }
+
+/** Items of a comma-separated list (or of several), without blanks. */
+export function splitList(list: string | readonly string[]): string[] {
+  const items = typeof list === 'string' ? [list] : list;
+  return items
+    .flatMap((item) => item.split(','))
+    .map((item) => item.trim())
+    .filter((item) => item !== '');
+}

@@ -236,9 +236,9 @@ const HEAP_SCALAR = 24;
 const HEAP_BINARY = 144;
 const HEAP_DATE = 96;
 const HEAP_OBJECT = 56;
-const HEAP_MEMBER = 24;
+const HEAP_SLOT = 24;
 
-/** Freezes what was decoded, all the way down, and takes its measure. */
+/** Freezes what was decoded, all the way down, copies its binary, and takes its measure. */
 class Settling {
   heapBytes = 0;
   mutable = false;
@@ -254,7 +254,7 @@ class Settling {
     return value;
   }
 
-  /** A Buffer comes out as a plain Uint8Array. */
+  /** Binary is a view into the bytes that were decoded until it is copied here. */
   #binary(value: Uint8Array): Uint8Array {
     this.heapBytes += HEAP_BINARY + value.length;
     this.mutable = true;
@@ -263,14 +263,16 @@ class Settling {
 
   #container(value: Value[] | Record<string, Value>): void {
     this.heapBytes += HEAP_OBJECT;
-    const members = value as Record<string, Value>;
-    for (const name of Object.keys(members)) {
-      this.heapBytes += HEAP_MEMBER;
-      const member = members[name]!;
-      const settled = this.settle(member);
-      if (settled !== member) members[name] = settled;
-    }
+    if (Array.isArray(value)) for (let i = 0; i < value.length; i++) this.#slot(value, i);
+    else for (const name of Object.keys(value)) this.#slot(value, name);
     Object.freeze(value);
+  }
+
+  #slot<Place extends string | number>(holder: Record<Place, Value>, place: Place): void {
+    this.heapBytes += HEAP_SLOT;
+    const held = holder[place];
+    const settled = this.settle(held);
+    if (settled !== held) holder[place] = settled;
   }
 }
 
@@ -287,7 +289,6 @@ const unpackr = new Unpackr({
   useRecords: false,
   mapsAsObjects: true,
   useBigIntExtension: true,
-  copyBuffers: true,
 });
 
 function decode(bytes: Uint8Array, from: number, to: number): DecodedValue {

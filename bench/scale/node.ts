@@ -130,7 +130,7 @@ export class ScaleNode {
   }
 
   write(id: number, op: LocalOp): void {
-    this.input({ type: 'write', id, ops: [op] });
+    this.input({ type: 'writes', writes: [{ id, ops: [op] }] });
   }
 
   newLink(): number {

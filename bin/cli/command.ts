@@ -1,10 +1,10 @@
 /** What the commands share: their options, their connection, and how they hand back an exit code. */
 import { type Command, InvalidArgumentError } from 'commander';
 import type { LightClient } from '../../src/client/index.js';
-import { splitList } from '../../src/config.js';
 import { ReadmeshError } from '../../src/errors.js';
 import { DEFAULT_PORT, HOST_DEFAULTS, REPLICAS_MAX, TIMEOUT_MS_MAX } from '../../src/options.js';
 import type { WriteOptions } from '../../src/read-store.js';
+import { splitList } from '../../src/schema.js';
 import { formatAddress, parseAddress } from '../../src/transport/address.js';
 import { Output } from './output.js';
 
@@ -48,7 +48,7 @@ export function clientOptions(command: Command, json: string): Command {
   return command
     .option(
       '--hosts <list>',
-      `nodes to ask, nearest first: HOST:PORT,... (default: READMESH_HOSTS, else 127.0.0.1:${DEFAULT_PORT})`,
+      `nodes to ask (these and no others), nearest first: HOST:PORT,... (default: READMESH_HOSTS, else 127.0.0.1:${DEFAULT_PORT})`,
       (list: string) => parseHosts(list, '--hosts'),
     )
     .option('--timeout-ms <n>', 'deadline in milliseconds', integerFrom(1, TIMEOUT_MS_MAX))
@@ -114,6 +114,8 @@ export async function withClient<T>(
   const client = await connect({
     hosts: hostsOf(flags),
     timeoutMs: flags.timeoutMs ?? HOST_DEFAULTS.ackTimeoutMs,
+    // Whoever names a host wants to hear of that one: an answer of another would hide that it is behind or ill.
+    only: true,
   });
   try {
     return await use(client);

@@ -4,7 +4,7 @@ import pc from 'picocolors';
 import type { MemberStatus, Status } from '../../src/read-store.js';
 import type { VerifyReport } from '../../src/service.js';
 import { type Cli, type ClientFlags, clientOptions, withClient } from '../cli/command.js';
-import { bytes, count, counted, duration, printable, table } from '../cli/format.js';
+import { bytes, counted, duration, printable, table } from '../cli/format.js';
 
 /** Deadline of verify unless --timeout-ms says otherwise, ms: writes in flight have to settle first. */
 const VERIFY_TIMEOUT_MS = 30_000;
@@ -174,7 +174,7 @@ function renderVerify(report: VerifyReport): string {
   }
   lines.push(
     identical
-      ? `all ${counted(members.length, 'copy', 'copies')} of ${count(entries)} entries (tombstones included) are identical`
+      ? `${counted(members.length, 'copy', 'copies')} of ${counted(entries, 'entry', 'entries')}, tombstones included: identical`
       : 'the copies are not known to be identical',
   );
   return `${lines.join('\n')}\n`;

@@ -6,13 +6,13 @@
  * that is carried on with could acknowledge what is not there.
  */
 import type { Command } from 'commander';
-import { mergeConfig, readConfig, type ServeFlags } from '../../src/config.js';
+import type { ServeFlags } from '../../src/config.js';
 import { isReadmeshError, ReadmeshError } from '../../src/errors.js';
 import type { RunningNode } from '../../src/node.js';
 import { DEFAULT_CLUSTER, DEFAULT_DATA, DEFAULT_PORT } from '../../src/options.js';
 import type { Cli } from '../cli/command.js';
 import { bytes, counted, duration } from '../cli/format.js';
-import { type Log, openLog } from '../cli/logging.js';
+import type { Log } from '../cli/logging.js';
 import { Terminal } from '../cli/terminal.js';
 
 /** A stop that takes longer is cut off, ms. The node's own parts have shorter deadlines. */
@@ -85,8 +85,10 @@ Environment:
                 standard error, plain text on a terminal.`;
 
 async function serve(flags: ServeFlags): Promise<number> {
+  const { mergeConfig, readConfig } = await import('../../src/config.js');
   const options = mergeConfig(flags, flags.config === undefined ? {} : await readConfig(flags.config));
   const terminal = process.stderr.isTTY ? new Terminal(process.stderr) : undefined;
+  const { openLog } = await import('../cli/logging.js');
   const log = openLog(terminal);
   const { logger } = log;
   endOnFault(log);

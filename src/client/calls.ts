@@ -39,6 +39,7 @@ interface Attempt {
   open: boolean;
 }
 
+const NO_ATTEMPTS: readonly Attempt[] = Object.freeze([]);
 const SWEEP_MS = 10;
 const IDLE_SWEEP_MS = 100;
 /** Pauses between rounds over all hosts, ms; they double. */
@@ -55,7 +56,7 @@ export abstract class Call<T> implements Pending {
   due = 0;
   rounds = 0;
   /** Of this round; open ones are carried over into the next. */
-  attempts: Attempt[] = [];
+  attempts: readonly Attempt[] = NO_ATTEMPTS;
   lastError: ReadmeshError | undefined;
   /** Some attempt ended without saying whether it took effect. */
   maybeDone = false;
@@ -169,7 +170,8 @@ export class Calls {
     if (attempt === undefined) return;
     const { code, info } = error;
     call.lastError = error;
-    if (code === 'NOT_READY' || code === 'CLOSED') this.#hosts.unready(attempt.host, `${code}: ${error.message}`);
+    if (code === 'NOT_READY' || code === 'CLOSED')
+      this.#hosts.unready(attempt.host, `${code}: ${error.message}`);
     const wasMaybeDone = call.maybeDone;
     if (info.outcome === 'indeterminate') call.maybeDone = true;
     const again = code !== 'ACK_TIMEOUT' && (info.retry || call.mayRetry(error));
@@ -225,7 +227,9 @@ export class Calls {
     const connection = host.connection!;
     call.due = now + this.#attemptMs(call, host.roundTripMs);
     const id = connection.send(call, now);
-    call.attempts.push({ host, connection, id, at: now, open: true });
+    const attempt = { host, connection, id, at: now, open: true };
+    // Nearly always the only one: a list of one takes far less memory than one that may grow.
+    call.attempts = call.attempts.length === 0 ? [attempt] : [...call.attempts, attempt];
   }
 
   #attemptMs(call: AnyCall, roundTripMs: number): number {
@@ -233,7 +237,7 @@ export class Calls {
   }
 
   #newRound(call: AnyCall, now: number, pause: number): void {
-    call.attempts = [];
+    call.attempts = NO_ATTEMPTS;
     call.due = now + pause;
     if (pause === 0) this.#attempt(call, now);
   }
@@ -269,7 +273,8 @@ export class Calls {
 
   #overdue(call: AnyCall, now: number): void {
     const last = call.attempts.at(-1);
-    if (last?.open === true && !call.policy.anyHost && last.connection.heardAt < last.at) this.#hosts.suspect(last.host, now);
+    if (last?.open === true && !call.policy.anyHost && last.connection.heardAt < last.at)
+      this.#hosts.suspect(last.host, now);
     this.#attempt(call, now);
   }
 
@@ -281,7 +286,10 @@ export class Calls {
         new ReadmeshError(
           'TIMEOUT',
           `no answer in time${isWrite ? '; the write may have taken effect, and repeating it with its stamp is safe' : ''} (${this.#hosts.describe()})`,
-          { ...(call.lastError === undefined ? {} : { cause: call.lastError }), details: this.detailsOf(call) },
+          {
+            ...(call.lastError === undefined ? {} : { cause: call.lastError }),
+            details: this.detailsOf(call),
+          },
         ),
       );
     } else if (call.lastError !== undefined) {

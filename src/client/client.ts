@@ -36,7 +36,15 @@ import {
   WriteCall,
 } from './operations.js';
 import { Watches } from './watch.js';
-import { KEYS_PER_GET_MAX, NAME_BYTES_MAX, OP_DIGEST, OP_STATUS, OP_VERIFY, ROWS_PER_PAGE_MAX } from './wire.js';
+import {
+  BUCKETS,
+  KEYS_PER_GET_MAX,
+  OP_DIGEST,
+  OP_STATUS,
+  OP_VERIFY,
+  PREFIX_BYTES_MAX,
+  ROWS_PER_PAGE_MAX,
+} from './wire.js';
 
 /** Operations on the cluster, and on single hosts. Each takes a deadline of its own. */
 export interface Admin {
@@ -185,7 +193,7 @@ export class Client implements LightClient {
   }
 
   watch<T = Value>(prefix = '', options: WatchOptions = {}): AsyncIterableIterator<Change<T>> {
-    if (typeof prefix !== 'string' || utf8Length(prefix) === -1 || utf8Length(prefix) > NAME_BYTES_MAX)
+    if (typeof prefix !== 'string' || utf8Length(prefix) === -1 || utf8Length(prefix) > PREFIX_BYTES_MAX)
       throw new ReadmeshError('INVALID_OPTION', 'a prefix is a well-formed string no longer than a key');
     return this.#watches.add(prefix, options.signal) as AsyncIterableIterator<Change<T>>;
   }
@@ -220,7 +228,7 @@ export class Client implements LightClient {
     bucket: number,
     options: { timeoutMs?: number } = {},
   ): Promise<{ key: string; stamp: string }[]> {
-    if (!Number.isInteger(bucket) || bucket < 0 || bucket > 255)
+    if (!Number.isInteger(bucket) || bucket < 0 || bucket >= BUCKETS)
       throw new ReadmeshError('INVALID_OPTION', 'a bucket is an integer from 0 to 255');
     const call = new DigestBucketCall(this.#policies.inspect, bucket);
     return this.#start(call, options.timeoutMs ?? REPORT_TIMEOUT_MS);
@@ -311,7 +319,11 @@ function shaped<T>(report: Record<string, unknown>, members: Partial<Record<keyo
   for (const [name, type] of Object.entries(members)) {
     const found = report[name];
     const right = typeof found === type && found !== null;
-    if (!right) throw new ReadmeshError('PROTOCOL_ERROR', `the host's report has no proper "${name}": upgrade the host`);
+    if (!right)
+      throw new ReadmeshError(
+        'PROTOCOL_ERROR',
+        `the host's report has no proper "${name}": upgrade the host`,
+      );
   }
   return report as T;
 }
@@ -352,9 +364,12 @@ function checkRange(range: Range): void {
   for (const bound of [gt, gte, lt, lte, prefix])
     if (
       bound !== undefined &&
-      (typeof bound !== 'string' || utf8Length(bound) === -1 || utf8Length(bound) > NAME_BYTES_MAX)
+      (typeof bound !== 'string' || utf8Length(bound) === -1 || utf8Length(bound) > PREFIX_BYTES_MAX)
     )
-      throw new ReadmeshError('INVALID_OPTION', `a bound of a range is a well-formed string of up to ${NAME_BYTES_MAX} bytes`);
+      throw new ReadmeshError(
+        'INVALID_OPTION',
+        `a bound of a range is a well-formed string of up to ${PREFIX_BYTES_MAX} bytes`,
+      );
 }
 
 function withResolvers(): {

@@ -13,7 +13,7 @@ import { ERRORS, type ErrorCode, type ErrorDetails, isReadmeshError, ReadmeshErr
 import type { MsgpackWriter } from '../msgpack-writer.js';
 import type { ClientOptions } from '../options.js';
 import { CLIENT_PATH } from '../transport/address.js';
-import { type ClientFrame, FRAME_BYTES_MAX, FrameBuilder, openFrame } from './frame.js';
+import { type ClientFrame, FRAME_BYTES_MAX, FrameBuilder, openFrame, truncate } from './frame.js';
 import {
   CLIENT_PROTOCOL_VERSION,
   FRAME_BYTES_SOFT,
@@ -24,7 +24,6 @@ import {
   OP_HELLO,
   REQUESTS_PER_FRAME_MAX,
   STATUS_DONE,
-  STATUS_FAILED,
   STATUS_PART,
 } from './wire.js';
 
@@ -56,8 +55,6 @@ const SEND_OPTIONS = { binary: true, compress: false } as const;
 const CLOSE_NORMAL = 1000;
 /** How long a closed connection may still flush, ms. */
 const CLOSE_FLUSH_MS = 50;
-/** Bytes that the reason in a close frame may take. */
-const CLOSE_REASON_BYTES_MAX = 123;
 const MESSAGE_CHARS_MAX = 2_048;
 /** A refusal's body is read up to here, bytes. */
 const REFUSAL_BYTES_MAX = 2_048;
@@ -93,10 +90,12 @@ export class Connection {
     this.#ws = new WebSocket(`ws://${address}${CLIENT_PATH}`, {
       perMessageDeflate: false,
       maxPayload: FRAME_BYTES_MAX,
-      closeTimeout: options.dialTimeoutMs,
     });
     const { dialTimeoutMs } = options;
-    this.#dialDeadline = setTimeout(() => this.close(`no greeting within ${dialTimeoutMs} ms`), dialTimeoutMs);
+    this.#dialDeadline = setTimeout(
+      () => this.close(`no greeting within ${dialTimeoutMs} ms`),
+      dialTimeoutMs,
+    );
     this.#listen();
   }
 
@@ -206,7 +205,8 @@ export class Connection {
       else void this.close('the host sent a text frame: is this a readmesh host?');
     });
     ws.on('error', (error) => {
-      this.#reason ??= error.message === '' ? ((error as NodeJS.ErrnoException).code ?? error.name) : error.message;
+      this.#reason ??=
+        error.message === '' ? ((error as NodeJS.ErrnoException).code ?? error.name) : error.message;
     });
     ws.on('close', (code, reason) => {
       const text = reason.toString();
@@ -318,15 +318,6 @@ export class Connection {
 
 function noop(): void {
   // The `close` event reports what went wrong.
-}
-
-/** Cut to what a close frame has room for. */
-export function truncate(reason: string): string {
-  const bytes = Buffer.from(reason);
-  if (bytes.length <= CLOSE_REASON_BYTES_MAX) return reason;
-  let end = CLOSE_REASON_BYTES_MAX;
-  while ((bytes[end]! & 0xc0) === 0x80) end--;
-  return bytes.subarray(0, end).toString();
 }
 
 function readError(frame: ClientFrame, elements: number): ReadmeshError {

@@ -15,6 +15,9 @@ import { ADDRESSES_MAX, type Greeting, NAME_BYTES_MAX } from './wire.js';
 /** Largest frame of either direction, bytes: a whole batch and its envelope. */
 export const FRAME_BYTES_MAX = HOST_DEFAULTS.frameBytesMax;
 
+/** Bytes that the reason in a close frame may take. */
+const CLOSE_REASON_BYTES_MAX = 123;
+
 /** Frames are flat: a request in a list, a list or two within it. */
 const FRAME_LIMITS = { depthMax: 5 };
 
@@ -123,7 +126,8 @@ export class ClientFrame extends FrameReader {
   /** A view into the frame. */
   stamp(): Uint8Array {
     const stamp = this.bin('stamp');
-    if (stamp.length !== STAMP_BYTES) this.fail('stamp', `has ${stamp.length} bytes instead of ${STAMP_BYTES}`);
+    if (stamp.length !== STAMP_BYTES)
+      this.fail('stamp', `has ${stamp.length} bytes instead of ${STAMP_BYTES}`);
     return stamp;
   }
 
@@ -199,4 +203,13 @@ export function writeGreeting(writer: MsgpackWriter, greeting: Greeting): void {
   writer.bool(greeting.ready);
   writer.array(greeting.addresses.length);
   for (const address of greeting.addresses) writeText(writer, address);
+}
+
+/** Cut to what a close frame has room for. */
+export function truncate(reason: string): string {
+  const bytes = Buffer.from(reason);
+  if (bytes.length <= CLOSE_REASON_BYTES_MAX) return reason;
+  let end = CLOSE_REASON_BYTES_MAX;
+  while ((bytes[end]! & 0xc0) === 0x80) end--;
+  return bytes.subarray(0, end).toString();
 }

@@ -155,7 +155,9 @@ export class Hosts implements ConnectionOwner {
   describe(): string {
     return this.#hosts
       .map((host) => {
-        const state = host.isFit ? 'connected' : (host.problem ?? (host.isOpen ? 'connected' : 'not tried yet'));
+        const state = host.isFit
+          ? 'connected'
+          : (host.problem ?? (host.isOpen ? 'connected' : 'not tried yet'));
         return `${host.address}: ${state}`;
       })
       .join('; ');
@@ -177,7 +179,9 @@ export class Hosts implements ConnectionOwner {
         `${host.address} belongs to cluster "${greeting.cluster}", not "${this.#cluster}": correct the hosts or the cluster`,
       );
     this.#cluster = greeting.cluster;
-    const twin = this.#hosts.find((other) => other !== host && other.isOpen && other.origin === greeting.origin);
+    const twin = this.#hosts.find(
+      (other) => other !== host && other.isOpen && other.origin === greeting.origin,
+    );
     if (twin !== undefined && greeting.origin !== '') return this.#makeAlias(host, twin);
     const wasFit = host.isFit;
     host.origin = greeting.origin;
@@ -270,6 +274,9 @@ export class Hosts implements ConnectionOwner {
 function dialable(text: string): ReturnType<typeof parseAddress> {
   const address = parseAddress(text, { port: DEFAULT_PORT });
   if (address.port === 0)
-    throw new ReadmeshError('INVALID_OPTION', `${JSON.stringify(text)} has port 0: name the port to connect to`);
+    throw new ReadmeshError(
+      'INVALID_OPTION',
+      `${JSON.stringify(text)} has port 0: name the port to connect to`,
+    );
   return address;
 }

@@ -13,7 +13,7 @@ import { type ClientFrame, FRAME_BYTES_MAX } from './frame.js';
 import {
   KEYS_PER_GET_MAX,
   NAME_BYTES_MAX,
-  OP_DIGEST,
+  type OP_DIGEST,
   OP_DIGEST_BUCKET,
   OP_GET,
   OP_GET_MANY,
@@ -21,7 +21,7 @@ import {
   OP_READY,
   OP_REMOVE,
   OP_SCAN,
-  OP_STATUS,
+  type OP_STATUS,
   OP_VERIFY,
   OP_WRITE,
   ROWS_PER_PAGE_MAX,
@@ -90,12 +90,12 @@ export class GetCall extends Call<Value | undefined> {
 
   protected read(frame: ClientFrame, elements: number): Value | undefined {
     expect(frame, elements, 1);
-    return frame.value() ? valueOf(this.key, frame.bytes, frame.from, frame.to) : undefined;
+    return frame.value() ? valueAt(this.key, frame.bytes, frame.from, frame.to) : undefined;
   }
 }
 
 /** Names the key when its value cannot be decoded. */
-function valueOf(key: string, bytes: Uint8Array, from: number, to: number): Value {
+function valueAt(key: string, bytes: Uint8Array, from: number, to: number): Value {
   try {
     return decodeValue(bytes, from, to);
   } catch (error) {
@@ -138,7 +138,7 @@ export class GetManyCall extends Call<(Value | undefined)[]> {
     const values: (Value | undefined)[] = [];
     for (let i = 0; i < count; i++) {
       const from = spans[2 * i]!;
-      values.push(from < 0 ? undefined : valueOf(this.keys[i]!, frame.bytes, from, spans[2 * i + 1]!));
+      values.push(from < 0 ? undefined : valueAt(this.keys[i]!, frame.bytes, from, spans[2 * i + 1]!));
     }
     return values;
   }
@@ -211,7 +211,7 @@ export class ScanCall extends Call<Page> {
     const { bytes } = frame;
     const end = frame.bool('end');
     if (count === 0 && !end) frame.fail('rows', 'is empty before the end');
-    return { keys, end, value: (i) => valueOf(keys[i]!, bytes, spans[2 * i]!, spans[2 * i + 1]!) };
+    return { keys, end, value: (i) => valueAt(keys[i]!, bytes, spans[2 * i]!, spans[2 * i + 1]!) };
   }
 }
 
@@ -283,7 +283,13 @@ export class WriteCall extends Call<Receipt> {
   override onFailed(error: ReadmeshError, connection: Connection): void {
     const others = this.attempts.some((attempt) => attempt.open && attempt.connection !== connection);
     const aboutClock = error.code === 'FUTURE_STAMP' || error.code === 'CLOCK_SKEW';
-    if (aboutClock && this.#ownStamp && !this.maybeDone && !others && !this.clock.isPlausible(stampMs(this.#stamp)))
+    if (
+      aboutClock &&
+      this.#ownStamp &&
+      !this.maybeDone &&
+      !others &&
+      !this.clock.isPlausible(stampMs(this.#stamp))
+    )
       this.#stamp = this.clock.stamp(this.ops.length);
     super.onFailed(error, connection);
   }

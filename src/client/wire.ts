@@ -83,7 +83,12 @@ export const FRAME_BYTES_SOFT = 131_072;
 export const ID_MAX = 2 ** 32 - 1;
 /** Longest deadline that a request may ask for, ms. */
 export const TIMEOUT_MS_MAX = 3_600_000;
-/** Most addresses in a greeting, and bytes of each, of names, prefixes and tokens. */
+/** Operations in one write that are read at all; how many are accepted is the cluster's option. */
+export const OPS_PER_WRITE_MAX = 16_384;
+export const BUCKETS = 256;
+/** Longest prefix or bound of a range, bytes. */
+export const PREFIX_BYTES_MAX = 4_096;
+/** Most addresses in a greeting, and bytes of each, of names and of tokens. */
 export const ADDRESSES_MAX = 256;
 export const NAME_BYTES_MAX = 4_096;
 

@@ -20,13 +20,17 @@ export interface PendingWrite {
   readonly stamp: StampHex;
   readonly token: string;
   readonly superseded: boolean;
+  /** Settled or expired. */
   done: boolean;
+  /** Set once it is written here and waits for other hosts. */
+  group: Group | undefined;
 }
 
 export interface Group {
   readonly frame: number;
-  readonly push: Push;
-  readonly bytes: number;
+  /** What is sent (again) to hosts that are still missing. */
+  push: Push | undefined;
+  bytes: number;
   readonly written: Set<string>;
   readonly flushed: Set<string>;
   writes: PendingWrite[];
@@ -34,10 +38,14 @@ export interface Group {
 
 /** Deadlines are rounded up to this many ms, so that a burst of writes expires in one sweep. */
 const SWEEP_MS = 20;
+/** Writes kept before those that are done are swept out. */
+const SWEEP_COUNT = 4_096;
 
 export class Acknowledgements {
   readonly #groups = new Map<number, Group>();
-  readonly #pending = new Map<PendingWrite, Group | undefined>();
+  /** In order of acceptance; those that are done are swept out now and then. */
+  #pending: PendingWrite[] = [];
+  #unsettled = 0;
   readonly #emit: (effect: Effect) => void;
   #frames = 0;
   /** Bytes of the frames that are kept. */
@@ -48,7 +56,7 @@ export class Acknowledgements {
   }
 
   get unsettled(): number {
-    return this.#pending.size;
+    return this.#unsettled;
   }
 
   nextFrame(): number {
@@ -57,18 +65,25 @@ export class Acknowledgements {
 
   /** A write was accepted; it may expire even before it is written. */
   accept(write: PendingWrite): void {
-    this.#pending.set(write, undefined);
+    this.#unsettled += 1;
+    this.#pending.push(write);
+    if (this.#pending.length > SWEEP_COUNT && this.#pending.length > 2 * this.#unsettled) this.#sweep();
   }
 
-  /** The batch of these writes is written here. Returns true while hosts are still missing: the frame is to be pushed with a name. */
+  /** The batch of these writes is written here. Returns true while hosts are still missing: then `keep` the frame. */
   open(group: Group): boolean {
     group.writes = group.writes.filter((write) => !write.done);
     this.#settle(group);
-    if (group.writes.length === 0) return false;
-    for (const write of group.writes) this.#pending.set(write, group);
+    for (const write of group.writes) write.group = group;
+    return group.writes.length > 0;
+  }
+
+  /** The frame that is being sent for the group; it is sent again until its writes are answered. */
+  keep(group: Group, push: Push, bytes: number): void {
+    group.push = push;
+    group.bytes = bytes;
     this.#groups.set(group.frame, group);
-    this.bytes += group.bytes;
-    return true;
+    this.bytes += bytes;
   }
 
   /** `host` holds the frame. */
@@ -84,7 +99,8 @@ export class Acknowledgements {
   /** Frames that a newly linked or drained peer has to be sent, oldest first. */
   outstanding(host: string): Push[] {
     const out: Push[] = [];
-    for (const group of this.#groups.values()) if (!group.flushed.has(host)) out.push(group.push);
+    for (const { push, flushed } of this.#groups.values())
+      if (push !== undefined && !flushed.has(host)) out.push(push);
     return out;
   }
 
@@ -92,13 +108,14 @@ export class Acknowledgements {
   expire(now: number): number | undefined {
     let next: number | undefined;
     const touched = new Set<Group>();
-    for (const [write, group] of this.#pending) {
+    this.#sweep();
+    for (const write of this.#pending) {
       if (write.deadline > now) {
         if (next === undefined || write.deadline < next) next = write.deadline;
         continue;
       }
-      write.done = true;
-      this.#pending.delete(write);
+      this.#finish(write);
+      const { group } = write;
       const hosts = group === undefined ? 0 : (write.fsync ? group.flushed : group.written).size;
       this.#emit(ackTimeout(write, hosts));
       if (group !== undefined) touched.add(group);
@@ -112,11 +129,12 @@ export class Acknowledgements {
 
   /** Nothing can be acknowledged any more. */
   failAll(code: 'STORE_FAILED' | 'CLOSED' | 'REMOVED', message: string): void {
-    for (const write of this.#pending.keys()) {
-      write.done = true;
+    for (const write of this.#pending) {
+      if (write.done) continue;
+      this.#finish(write);
       this.#emit({ type: 'rejected', id: write.id, code, message, details: { stamp: write.stamp } });
     }
-    this.#pending.clear();
+    this.#pending = [];
     this.#groups.clear();
     this.bytes = 0;
   }
@@ -129,12 +147,20 @@ export class Acknowledgements {
         waiting.push(write);
         continue;
       }
-      write.done = true;
-      this.#pending.delete(write);
+      this.#finish(write);
       const { id, stamp, token, superseded } = write;
       this.#emit({ type: 'settled', id, stamp, token, superseded, replicas: hosts });
     }
     group.writes = waiting;
+  }
+
+  #finish(write: PendingWrite): void {
+    write.done = true;
+    this.#unsettled -= 1;
+  }
+
+  #sweep(): void {
+    this.#pending = this.#pending.filter((write) => !write.done);
   }
 
   #forget(group: Group): void {

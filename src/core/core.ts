@@ -120,6 +120,11 @@ export interface Core {
   jitter(ms: number): number;
 }
 
+/** Whether there are too many members for everybody to be linked to everybody. */
+export function isSparse(core: Core): boolean {
+  return core.members.active().length > core.options.fullMeshMax;
+}
+
 /** Small records of the node are JSON in ASCII: the core has no text encoder. */
 export function encodeMeta(value: unknown): Uint8Array {
   const text = JSON.stringify(value).replace(

@@ -156,10 +156,7 @@ export function makeRow(key: string, entry: NewEntry, checksum: Checksum): Row {
   row[AT_FLAGS] = entry.expiresAt === undefined ? 0 : FLAG_EXPIRY;
   row.set(entry.stamp, AT_STAMP);
   writeId(entry.origin, row, AT_ORIGIN);
-  const high = Math.floor(entry.seq / 0x1_0000_0000);
-  row[AT_SEQ] = high >>> 8;
-  row[AT_SEQ + 1] = high;
-  writeU32(row, AT_SEQ + 2, entry.seq >>> 0);
+  writeSeq(entry.seq, row);
   if (entry.expiresAt !== undefined) {
     writeU32(row, HEADER, Math.floor(entry.expiresAt / 0x1_0000_0000));
     writeU32(row, HEADER + 4, entry.expiresAt >>> 0);
@@ -167,6 +164,55 @@ export function makeRow(key: string, entry: NewEntry, checksum: Checksum): Row {
   row.set(entry.value, offset);
   writeU32(row, 0, checksum(key, row));
   return row;
+}
+
+/** A stamp in its parts. */
+export interface StampParts {
+  readonly ms: number;
+  readonly counter: number;
+  readonly writer: OriginId;
+}
+
+/** The same as `makeRow` for an entry without an expiry, without a stamp's bytes in between: the path of every local write. */
+export function makeLocalRow(
+  key: string,
+  kind: number,
+  stamp: StampParts,
+  dot: Dot,
+  value: Uint8Array,
+  checksum: Checksum,
+): Row {
+  const row = new Uint8Array(HEADER + value.length);
+  row[AT_KIND] = kind;
+  writeStamp(stamp.ms, stamp.counter, stamp.writer, row, AT_STAMP);
+  writeId(dot.origin, row, AT_ORIGIN);
+  writeSeq(dot.seq, row);
+  row.set(value, HEADER);
+  writeU32(row, 0, checksum(key, row));
+  return row;
+}
+
+function writeSeq(seq: number, row: Uint8Array): void {
+  const high = Math.floor(seq / 0x1_0000_0000);
+  row[AT_SEQ] = high >>> 8;
+  row[AT_SEQ + 1] = high;
+  writeU32(row, AT_SEQ + 2, seq >>> 0);
+}
+
+/** Writes the 16 bytes of a stamp. */
+export function writeStamp(
+  ms: number,
+  counter: number,
+  writer: OriginId,
+  into: Uint8Array,
+  at: number,
+): void {
+  writeU32(into, at, Math.floor(ms / 0x1_0000));
+  into[at + 4] = ms >>> 8;
+  into[at + 5] = ms;
+  into[at + 6] = counter >>> 8;
+  into[at + 7] = counter;
+  writeId(writer, into, at + 8);
 }
 
 function writeU32(into: Uint8Array, at: number, value: number): void {

@@ -4,18 +4,32 @@
  * vector, and hashes of the whole vector and of the member table; a receiver whose copy does not match asks
  * for the whole (`resend`). State is thus reconciled whatever was missed, and an idle link carries two hashes.
  *
+ * In a mesh that is not full, beats tell a node about its neighbours only. There each member also sends a pulse
+ * now and then, which floods to everybody; the more members, the rarer (`PULSES_PER_BEAT`), so that what a node
+ * hears in an idle cluster stays about the same. A member that dialed another, lost the link and cannot get it
+ * back within the time in which silence becomes suspicion, floods its suspicion as a pulse; the suspect, if it
+ * lives, answers with a newer one (as in SWIM, Das et al., 2002). So a failure is known to all soon after its
+ * neighbours know, however rare pulses are.
+ *
  * Only what is written to disk is announced.
  */
-import type { Core } from './core.js';
+import { type Core, isSparse } from './core.js';
+import { PHI_SUSPECT } from './failure-detector.js';
 import type { Lifecycle } from './lifecycle.js';
 import type { Links } from './links.js';
-import type { Beat, Members, Resend, VectorEntry } from './messages.js';
+import type { MembersNews } from './membership.js';
+import type { Beat, Members, Pulse, Resend, VectorEntry } from './messages.js';
 import type { Peer } from './peer.js';
+import type { Trees } from './trees.js';
 import type { OriginId } from './types.js';
 
 const ANNOUNCE_MS = 100;
-/** Liveness counters of third members told per beat, in a mesh that is not full. */
-const HEARD_MAX = 64;
+/** Members that pulse within one beat, all together. */
+const PULSES_PER_BEAT = 20;
+/** The first pulse comes within this many beats of the start. */
+const FIRST_PULSE_BEATS = 10;
+/** A longer vector is greeted with by its hash; whoever's differs asks for the whole. */
+const GREETED_ENTRIES_MAX = 64;
 /** A peer is asked for its whole state at most this often, ms: the answer takes a round trip. */
 const RESEND_MS = 500;
 
@@ -23,28 +37,44 @@ export class Gossip {
   readonly #core: Core;
   readonly #lifecycle: Lifecycle;
   readonly #links: Links;
-  /** Beat counters of all members heard of, this node's own included. */
-  readonly #counters = new Map<OriginId, number>();
+  readonly #trees: Trees;
+  /** The newest pulse of every member heard of, this node's own included. */
+  readonly #pulses = new Map<OriginId, { counter: number; suspect: boolean }>();
+  #pulseAt = 0;
+  /** Members that this node dialed and lost: when they were last heard. */
+  readonly #lost = new Map<OriginId, number>();
+  #membersAskedAt = Number.NEGATIVE_INFINITY;
 
   readonly #resend: (peer: Peer) => void;
 
   /** `resend` sends a peer that came to belong to this cluster what awaits acknowledgements. */
-  constructor(core: Core, lifecycle: Lifecycle, links: Links, resend: (peer: Peer) => void) {
+  constructor(core: Core, lifecycle: Lifecycle, links: Links, trees: Trees, resend: (peer: Peer) => void) {
     this.#resend = resend;
     this.#core = core;
     this.#lifecycle = lifecycle;
     this.#links = links;
+    this.#trees = trees;
   }
 
   start(): void {
     const { timers, now, options } = this.#core;
     timers.set('beat', now.mono + this.#core.jitter(options.beatMs));
+    this.#pulseAt = now.mono + this.#core.deps.random() * FIRST_PULSE_BEATS * options.beatMs;
   }
 
-  /** A link was accepted: say who we are, and everything we have. */
+  /** A link was accepted: say who we are, and what we have. */
   greet(peer: Peer): void {
-    this.#beat(peer, true);
+    this.#lost.delete(peer.origin);
+    this.#beat(peer, this.#core.written.size <= GREETED_ENTRIES_MAX);
     this.#tellMembers(peer, false);
+  }
+
+  /** The link is gone; `lost`: not by our own choice. */
+  gone(peer: Peer, lost: boolean): void {
+    const { detector, now } = this.#core;
+    if (!isSparse(this.#core)) return;
+    detector.expect(peer.origin, this.#pulseMs);
+    if (lost && peer.dialed !== undefined) this.#lost.set(peer.origin, Math.min(now.mono, peer.heardAt));
   }
 
   /** This node's standing changed. */
@@ -56,9 +86,10 @@ export class Gossip {
   beat(): void {
     const core = this.#core;
     core.timers.set('beat', core.now.mono + core.options.beatMs);
-    const own = core.identity.origin;
-    this.#counters.set(own, (this.#counters.get(own) ?? core.now.wall) + 1);
     for (const peer of core.linked()) this.#beat(peer, false);
+    if (!isSparse(core)) return;
+    if (core.now.mono >= this.#pulseAt) this.#pulse(0);
+    this.#accuse();
   }
 
   /** Heads that were written since the last beat are due to be announced. */
@@ -75,12 +106,14 @@ export class Gossip {
     core.timers.atMost('announce', core.now.mono + ANNOUNCE_MS);
   }
 
-  /** The member table changed: tell everybody now rather than at a mismatch of hashes. */
-  membersChanged(from?: Peer): void {
-    const { members } = this.#core;
+  /** The member table changed: tell everybody the news now rather than at a mismatch of hashes. */
+  membersChanged(news: MembersNews, from?: Peer): void {
+    const core = this.#core;
     this.#lifecycle.storeMembers();
-    if (members.isRemoved(this.#core.identity.origin)) this.#lifecycle.expel();
-    for (const peer of this.#core.linked()) if (peer !== from) this.#tellMembers(peer, true);
+    if (core.members.isRemoved(core.identity.origin)) this.#lifecycle.expel();
+    if (core.identity.uid !== '')
+      for (const peer of core.linked()) if (peer !== from) core.send(peer, { type: 'members', ...news });
+    this.#forgetStrangers();
     this.#links.reconcile();
   }
 
@@ -88,7 +121,8 @@ export class Gossip {
     const { identity, members } = this.#core;
     // Rows of another founding are not ours to keep; a newcomer asks again once it belongs.
     if (identity.uid === '' || peer.clusterUid !== identity.uid) return;
-    if (members.merge(message.rows, message.removed)) this.membersChanged(peer);
+    const news: MembersNews = { rows: [], removed: [] };
+    if (members.merge(message.rows, message.removed, news)) this.membersChanged(news, peer);
   }
 
   onResend(peer: Peer, message: Resend): void {
@@ -101,7 +135,6 @@ export class Gossip {
     if (!this.#links.checkClock(peer, beat.wallMs)) return;
     core.detector.heard(peer.origin, core.now.mono);
     peer.beatAt = core.now.mono;
-    this.#hearOfOthers(peer, beat);
     const joined = peer.clusterUid !== beat.clusterUid && beat.clusterUid === core.identity.uid;
     peer.phase = beat.phase;
     peer.clusterUid = beat.clusterUid;
@@ -110,14 +143,7 @@ export class Gossip {
     if (beat.whole) peer.vector.clear();
     for (const [origin, head, top] of beat.vector) peer.vector.set(origin, head, top);
     this.#lifecycle.consider(peer);
-    const sameCluster = core.identity.uid !== '' && peer.clusterUid === core.identity.uid;
-    const vector = peer.vector.hash !== beat.vectorHash;
-    const members = sameCluster && beat.membersHash !== core.members.hash;
-    if ((vector || members) && core.now.mono - peer.resendAskedAt >= RESEND_MS) {
-      peer.resendAskedAt = core.now.mono;
-      core.send(peer, { type: 'resend', vector, members });
-      if (members) this.#tellMembers(peer, true);
-    }
+    this.#compare(peer, beat);
     if (joined) this.#resend(peer);
     if (peer.vector.top(core.identity.origin) > core.taken.top(core.identity.origin)) this.#originLost();
   }
@@ -145,8 +171,11 @@ export class Gossip {
       membersHash: members.hash,
       whole,
       vector,
-      heard: this.#heardFor(peer),
+      heard: [],
     });
+    if (peer.unwanted.size === 0) return;
+    core.send(peer, { type: 'prune', origins: [...peer.unwanted] });
+    peer.unwanted.clear();
   }
 
   #tellMembers(peer: Peer, all: boolean): void {
@@ -156,28 +185,126 @@ export class Gossip {
     this.#core.send(peer, { type: 'members', rows, removed: all ? members.removed() : [] });
   }
 
-  /** In a full mesh everybody hears everybody; otherwise counters are passed on. */
-  #heardFor(peer: Peer): [OriginId, number][] {
+  /** Asks for the whole of what differs. */
+  #compare(peer: Peer, beat: Beat): void {
     const core = this.#core;
-    if (core.members.active().length <= core.options.fullMeshMax) return [];
-    const out: [OriginId, number][] = [];
-    for (const [origin, counter] of this.#counters) {
-      if (origin === peer.origin || peer.toldCounters.get(origin) === counter) continue;
-      peer.toldCounters.set(origin, counter);
-      if (out.push([origin, counter]) >= HEARD_MAX) break;
+    const { identity, members, now, written } = core;
+    if (peer.vector.hash !== beat.vectorHash && beat.vectorHash === written.hash) {
+      peer.vector.clear();
+      for (const [origin, head, top] of written.entries()) peer.vector.set(origin, head, top);
     }
-    return out;
+    const vector = peer.vector.hash !== beat.vectorHash && now.mono - peer.resendAskedAt >= RESEND_MS;
+    const sameCluster = identity.uid !== '' && peer.clusterUid === identity.uid;
+    const table = sameCluster && beat.membersHash !== members.hash && this.#mayAskForMembers(peer);
+    if (!table && beat.membersHash === members.hash) peer.membersDifferSince = undefined;
+    if (!vector && !table) return;
+    if (vector) peer.resendAskedAt = now.mono;
+    core.send(peer, { type: 'resend', vector, members: table });
+    if (table) this.#tellMembers(peer, true);
   }
 
-  #hearOfOthers(peer: Peer, beat: Beat): void {
-    const { identity, detector, now, members } = this.#core;
-    for (const [origin, counter] of beat.heard) {
-      if (origin === identity.origin || (origin !== peer.origin && !members.isMember(origin))) continue;
-      const known = this.#counters.get(origin);
-      if (known !== undefined && known >= counter) continue;
-      this.#counters.set(origin, counter);
-      // The first one may be an old echo: it starts the record, and proves nothing.
-      if (known !== undefined && origin !== peer.origin) detector.heard(origin, now.mono);
+  /**
+   * A large table is asked for from one peer at a time, and, by a member that has it already, only after the
+   * difference has lasted: the row that makes it is on its way by itself.
+   */
+  #mayAskForMembers(peer: Peer): boolean {
+    const { now, options, identity } = this.#core;
+    peer.membersDifferSince ??= now.mono;
+    const patience = isSparse(this.#core) && identity.phase === 'ready' ? options.beatMs * 2 : 0;
+    if (now.mono - peer.membersDifferSince < patience) return false;
+    const askedAt = isSparse(this.#core) ? this.#membersAskedAt : peer.membersAskedAt;
+    if (now.mono - askedAt < RESEND_MS) return false;
+    this.#membersAskedAt = now.mono;
+    peer.membersAskedAt = now.mono;
+    return true;
+  }
+
+  get #pulseMs(): number {
+    const { members, options } = this.#core;
+    return options.beatMs * Math.max(1, members.active().length / PULSES_PER_BEAT);
+  }
+
+  /** This node's own sign of life, newer than `known`. */
+  #pulse(known: number): void {
+    const { identity, now } = this.#core;
+    const { origin } = identity;
+    const counter = Math.max(known, this.#pulses.get(origin)?.counter ?? now.wall) + 1;
+    this.#pulses.set(origin, { counter, suspect: false });
+    this.#pulseAt = now.mono + this.#pulseMs;
+    this.#flood({ type: 'pulse', origin, counter, suspect: false });
+  }
+
+  onPulse(peer: Peer, pulse: Pulse): void {
+    const core = this.#core;
+    const { origin, counter, suspect } = pulse;
+    if (core.identity.uid === '' || peer.clusterUid !== core.identity.uid) return;
+    const known = this.#pulses.get(origin);
+    if (origin === core.identity.origin) {
+      // Suspected, or its clock was set back since it last pulsed: either way it is to say something newer.
+      if (suspect ? counter >= (known?.counter ?? 0) : counter > (known?.counter ?? 0)) this.#pulse(counter);
+      return;
     }
+    if (!core.members.isMember(origin)) return;
+    const fresh =
+      known === undefined ||
+      counter > known.counter ||
+      (counter === known.counter && suspect && !known.suspect);
+    if (!suspect) this.#trees.pulse(peer, origin, fresh);
+    if (fresh) return this.#take(peer, pulse);
+    if (peer.origin === origin && counter < known.counter)
+      core.send(peer, { type: 'pulse', origin, counter: known.counter, suspect: false });
+  }
+
+  #take(from: Peer, pulse: Pulse): void {
+    const { detector, now, options } = this.#core;
+    const { origin, counter, suspect } = pulse;
+    this.#pulses.set(origin, { counter, suspect });
+    const isNeighbour = this.#core.linked().some((peer) => peer.origin === origin);
+    if (!suspect) {
+      this.#lost.delete(origin);
+      if (!isNeighbour) detector.heard(origin, now.mono, this.#pulseMs);
+    } else if (!isNeighbour || (detector.silence(origin, now.mono) ?? 0) > options.beatMs * 2)
+      detector.accuse(origin);
+    this.#flood(pulse, from);
+  }
+
+  /** Links that were lost for too long. */
+  #accuse(): void {
+    const { now, options, detector, members } = this.#core;
+    for (const [origin, heardAt] of this.#lost) {
+      if (now.mono - heardAt < PHI_SUSPECT * options.beatMs) continue;
+      this.#lost.delete(origin);
+      const known = this.#pulses.get(origin);
+      if (!members.isMember(origin) || known?.suspect === true) continue;
+      const counter = known?.counter ?? 0;
+      this.#pulses.set(origin, { counter, suspect: true });
+      detector.accuse(origin);
+      this.#flood({ type: 'pulse', origin, counter, suspect: true });
+    }
+  }
+
+  #flood(pulse: Pulse, except?: Peer): void {
+    const peers = this.#core
+      .partners()
+      .filter(
+        (peer) => peer !== except && !peer.congested && (pulse.suspect || peer.origin !== pulse.origin),
+      );
+    if (peers.length === 0) return;
+    const links = peers.map((peer) => peer.link);
+    this.#core.emit({ type: 'send', links, message: pulse, bestEffort: true });
+  }
+
+  /** Drops what is kept of origins that are no members any more. */
+  #forgetStrangers(): void {
+    const { members, detector, identity } = this.#core;
+    for (const origin of [...this.#pulses.keys()]) {
+      if (origin === identity.origin || members.isMember(origin)) continue;
+      this.#pulses.delete(origin);
+      this.#lost.delete(origin);
+      detector.forget(origin);
+    }
+    this.#trees.sweep();
+    for (const peer of this.#core.linked())
+      for (const origin of [...peer.lazy]) if (!members.isMember(origin)) peer.lazy.delete(origin);
   }
 }

@@ -7,7 +7,7 @@
  * instead of wrapping. It refuses to run further ahead of the wall clock than the drift bound; that refusal
  * changes nothing, so the caller may try again later.
  */
-import { toHex, writeHex, writeId } from './entry.js';
+import { toHex, writeHex, writeStamp } from './entry.js';
 import type { OriginId, StampHex } from './types.js';
 
 const COUNTER_MAX = 0xffff;
@@ -67,16 +67,7 @@ export class Hlc {
 
 export function stampBytes(ms: number, counter: number, writer: OriginId): Uint8Array {
   const bytes = new Uint8Array(STAMP_BYTES);
-  const high = Math.floor(ms / 0x1_0000);
-  bytes[0] = high >>> 24;
-  bytes[1] = high >>> 16;
-  bytes[2] = high >>> 8;
-  bytes[3] = high;
-  bytes[4] = ms >>> 8;
-  bytes[5] = ms;
-  bytes[6] = counter >>> 8;
-  bytes[7] = counter;
-  writeId(writer, bytes, 8);
+  writeStamp(ms, counter, writer, bytes, 0);
   return bytes;
 }
 

@@ -24,7 +24,6 @@ export interface LocalOp {
 }
 
 export interface LocalWrite {
-  readonly type: 'write';
   /** Names the write in its `settled` or `rejected`. */
   readonly id: number;
   readonly ops: readonly LocalOp[];
@@ -36,7 +35,8 @@ export interface LocalWrite {
 }
 
 export type Input =
-  | LocalWrite
+  /** Local writes, each on its own; those of one turn of the event loop come together. */
+  | { readonly type: 'writes'; readonly writes: readonly LocalWrite[] }
   | { readonly type: 'start' }
   | { readonly type: 'tick' }
   | { readonly type: 'link-opened'; readonly link: LinkId; readonly dialed: string | undefined }

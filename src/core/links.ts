@@ -21,6 +21,8 @@ import type { MemberRow, OriginId } from './types.js';
 
 export const PROTOCOL_VERSION = 1;
 
+const SILENT = 'silent';
+
 interface Dial {
   state: 'idle' | 'dialing' | 'open';
   failures: number;
@@ -32,7 +34,8 @@ interface Dial {
 
 export interface LinkHandlers {
   onAccepted(peer: Peer): void;
-  onGone(peer: Peer): void;
+  /** `lost`: not by this node's choice. */
+  onGone(peer: Peer, lost: boolean): void;
 }
 
 export class Links {
@@ -67,7 +70,7 @@ export class Links {
 
   closed(link: LinkId): void {
     const peer = this.#core.peers.get(link);
-    if (peer !== undefined) this.#gone(peer);
+    if (peer !== undefined) this.#gone(peer, true);
   }
 
   dialFailed(address: string, reason: string): void {
@@ -81,7 +84,7 @@ export class Links {
   /** Closes the link; the peer is gone at once, whatever the driver still hears of it. */
   close(peer: Peer, reason: string): void {
     this.#core.emit({ type: 'close-link', link: peer.link, reason });
-    this.#gone(peer);
+    this.#gone(peer, reason === SILENT);
   }
 
   closeAll(reason: string): void {
@@ -319,11 +322,11 @@ export class Links {
     for (const peer of [...core.peers.values()])
       if (now.mono - (peer.hello === undefined ? peer.openedAt : peer.heardAt) > options.beatMs * 2) {
         core.log('warn', 'link-silent', { peer: peer.name || (peer.dialed ?? 'inbound') });
-        this.close(peer, 'silent');
+        this.close(peer, SILENT);
       }
   }
 
-  #gone(peer: Peer): void {
+  #gone(peer: Peer, lost: boolean): void {
     const core = this.#core;
     if (!core.peers.delete(peer.link)) return;
     if (peer.dialed !== undefined) {
@@ -331,7 +334,7 @@ export class Links {
       dial.state = 'idle';
       this.#backOff(dial);
     }
-    if (peer.hello !== undefined) this.#handlers.onGone(peer);
+    if (peer.hello !== undefined) this.#handlers.onGone(peer, lost);
   }
 
   #dial(address: string): Dial {

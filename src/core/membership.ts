@@ -11,6 +11,12 @@ import type { MemberRow, OriginId } from './types.js';
 /** Most rows and removals a table takes; further ones are dropped, and counted by the caller. */
 export const MEMBERS_MAX = 4_096;
 
+/** Rows and removals, as they were taken into a table. */
+export interface MembersNews {
+  readonly rows: MemberRow[];
+  readonly removed: OriginId[];
+}
+
 function wins(a: MemberRow, b: MemberRow): boolean {
   if (a.stamp !== b.stamp) return a.stamp > b.stamp;
   return JSON.stringify([a.origin, a.host, a.address]) < JSON.stringify([b.origin, b.host, b.address]);
@@ -23,18 +29,20 @@ export class MemberTable {
   #active: readonly MemberRow[] | undefined;
   #origins: ReadonlySet<OriginId> | undefined;
 
-  /** True if the table changed. */
-  merge(rows: Iterable<MemberRow>, removed: Iterable<OriginId>): boolean {
+  /** True if the table changed; what was news to it is added to `news`. */
+  merge(rows: Iterable<MemberRow>, removed: Iterable<OriginId>, news?: MembersNews): boolean {
     let changed = false;
     for (const row of rows) {
       const old = this.#rows.get(row.name);
       if (old === undefined ? this.#rows.size >= MEMBERS_MAX : !wins(row, old)) continue;
       this.#rows.set(row.name, row);
+      news?.rows.push(row);
       changed = true;
     }
     for (const origin of removed) {
       if (this.#removed.has(origin) || this.#removed.size >= MEMBERS_MAX) continue;
       this.#removed.add(origin);
+      news?.removed.push(origin);
       changed = true;
     }
     if (changed) {

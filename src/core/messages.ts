@@ -93,10 +93,28 @@ export interface Ack {
   readonly frames: readonly number[];
 }
 
-/** The sender gets this origin's frames sooner from elsewhere: announce heads only, until it pulls. */
+/** The sender gets these origins' frames sooner from elsewhere: announce heads only, until it grafts or pulls. */
 export interface Prune {
   readonly type: 'prune';
   readonly origins: readonly OriginId[];
+}
+
+/** The opposite: pass these origins' frames on to the sender. Empty: those of every origin. */
+export interface Graft {
+  readonly type: 'graft';
+  readonly origins: readonly OriginId[];
+}
+
+/**
+ * A sign of life of one member, flooded over every link of a mesh that is not full: the higher counter is the
+ * newer, and of equal ones the suspicion. Whoever finds itself suspected answers with a higher counter.
+ */
+export interface Pulse {
+  readonly type: 'pulse';
+  readonly origin: OriginId;
+  readonly counter: number;
+  /** Not from the member itself: a neighbour has lost its link to it, and cannot reach it again. */
+  readonly suspect: boolean;
 }
 
 /** Opens a catch-up session by dots: everything above `heads`, from one snapshot. */
@@ -155,6 +173,8 @@ export type PeerMessage =
   | Push
   | Ack
   | Prune
+  | Graft
+  | Pulse
   | Pull
   | PullRange
   | SessionOpened

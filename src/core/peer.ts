@@ -22,8 +22,8 @@ export class Peer {
   readonly dirty = new Set<OriginId>();
   /** Origins whose frames the peer gets sooner from elsewhere: announce only. */
   readonly lazy = new Set<OriginId>();
-  /** Liveness counters already told on this link. */
-  readonly toldCounters = new Map<OriginId, number>();
+  /** Origins whose frames we get sooner from elsewhere: the peer is told with the next beat. */
+  readonly unwanted = new Set<OriginId>();
   /** Monotonic ms of the last sign of life. */
   heardAt: number;
   /** Since when it is known to have something that we lack. */
@@ -31,6 +31,9 @@ export class Peer {
   /** Not before this time is it asked for another session. */
   pullNotBefore = 0;
   resendAskedAt = Number.NEGATIVE_INFINITY;
+  membersAskedAt = Number.NEGATIVE_INFINITY;
+  /** Since when its member table differs from ours. */
+  membersDifferSince: number | undefined;
   congested = false;
   /** Monotonic ms of the last beat. */
   beatAt = Number.NEGATIVE_INFINITY;

@@ -12,7 +12,7 @@ import type { Core, Counters, Identity, ReplicaConfig, ReplicaDeps, TimerName } 
 import { FailureDetector } from './failure-detector.js';
 import { Gossip } from './gossip.js';
 import { Hlc } from './hlc.js';
-import type { Effect, Input, LinkId } from './io.js';
+import type { Effect, Input, LinkId, LocalWrite } from './io.js';
 import { Lifecycle } from './lifecycle.js';
 import { Links } from './links.js';
 import { MemberTable } from './membership.js';
@@ -21,6 +21,7 @@ import type { Peer } from './peer.js';
 import { Merge, Replication } from './replication.js';
 import { type BootstrapProgress, Sessions } from './sessions.js';
 import { Timers } from './timers.js';
+import { Trees } from './trees.js';
 import type { Instant, MemberRow, OriginId, Row } from './types.js';
 import { VersionVector } from './version-vector.js';
 import { type Batch, WriteQueue } from './write-queue.js';
@@ -69,6 +70,7 @@ export class ReplicaCore implements Core {
   readonly #lifecycle: Lifecycle;
   readonly #links: Links;
   readonly #gossip: Gossip;
+  readonly #trees: Trees;
   readonly #replication: Replication;
   readonly #sessions: Sessions;
   #out: Effect[] = [];
@@ -94,10 +96,13 @@ export class ReplicaCore implements Core {
     });
     this.#links = new Links(this, this.#lifecycle, {
       onAccepted: (peer) => this.#accepted(peer),
-      onGone: (peer) => this.#sessions.gone(peer),
+      onGone: (peer, lost) => this.#gone(peer, lost),
     });
-    this.#replication = new Replication(this, merge);
-    this.#gossip = new Gossip(this, this.#lifecycle, this.#links, (peer) => this.#replication.resend(peer));
+    this.#trees = new Trees(this);
+    this.#replication = new Replication(this, merge, this.#trees);
+    this.#gossip = new Gossip(this, this.#lifecycle, this.#links, this.#trees, (peer) =>
+      this.#replication.resend(peer),
+    );
     this.#sessions = new Sessions(this, this.#lifecycle, merge);
   }
 
@@ -226,8 +231,9 @@ export class ReplicaCore implements Core {
 
   #take(input: Input): void {
     switch (input.type) {
-      case 'write':
-        return this.#write(input);
+      case 'writes':
+        for (const write of input.writes) this.#write(write);
+        return;
       case 'message':
         return this.#message(input.link, input.message);
       case 'persisted':
@@ -302,8 +308,14 @@ export class ReplicaCore implements Core {
           for (const frame of message.frames) this.acks.acknowledge(frame, peer.host, message.flushed);
         return;
       case 'prune':
-        for (const origin of message.origins) if (origin !== this.identity.origin) peer.lazy.add(origin);
+        for (const origin of message.origins) if (this.#mayPrune(origin)) peer.lazy.add(origin);
         return;
+      case 'graft':
+        if (message.origins.length === 0) peer.lazy.clear();
+        for (const origin of message.origins) peer.lazy.delete(origin);
+        return;
+      case 'pulse':
+        return this.#gossip.onPulse(peer, message);
       case 'pull':
       case 'pull-range':
         return this.#sessions.onPull(peer, message);
@@ -319,11 +331,16 @@ export class ReplicaCore implements Core {
     }
   }
 
+  /** Own frames go to every peer, which is to acknowledge them; and what is kept of others is bounded by the members. */
+  #mayPrune(origin: OriginId): boolean {
+    return origin !== this.identity.origin && this.members.isMember(origin);
+  }
+
   #mayMerge(): boolean {
     return this.identity.phase === 'ready' || this.identity.phase === 'bootstrapping';
   }
 
-  #write(write: Extract<Input, { type: 'write' }>): void {
+  #write(write: LocalWrite): void {
     try {
       this.#refuseUnfit();
       this.#replication.write(write);
@@ -337,7 +354,14 @@ export class ReplicaCore implements Core {
   #accepted(peer: Peer): void {
     this.detector.heard(peer.origin, this.now.mono);
     this.#gossip.greet(peer);
+    this.#trees.accepted(peer);
     this.#replication.resend(peer);
+  }
+
+  #gone(peer: Peer, lost: boolean): void {
+    this.#sessions.gone(peer);
+    this.#trees.gone(peer);
+    this.#gossip.gone(peer, lost);
   }
 
   #alive(link: LinkId): void {
@@ -357,7 +381,7 @@ export class ReplicaCore implements Core {
     const row = this.members.byName(name);
     if (row === undefined) return this.emit({ type: 'removed-member', id, found: false });
     this.members.merge([], [row.origin]);
-    this.#gossip.membersChanged();
+    this.#gossip.membersChanged({ rows: [], removed: [row.origin] });
     this.afterWritten(() => this.emit({ type: 'removed-member', id, found: true }));
   }
 

@@ -7,19 +7,19 @@
  * The frame leaves this node only after the batch is written, so that a killed process never forgets a
  * sequence number that a peer knows.
  *
- * Relays pass frames on as they came. Whoever gets a frame for a second time from someone other than its origin
- * tells the sender to only announce that origin (`prune`), which leaves a spanning tree per origin (Leitão et
- * al., "Epidemic Broadcast Trees", 2007); asking for a session makes the link eager again (graft). An origin's
- * own links are never pruned: acknowledgements answer frames on them.
+ * Relays pass frames on as they came, at once. Whoever gets a frame for a second time from someone other than its
+ * origin (or its second supplier, trees.ts) tells the sender to only announce that origin (`prune`), which leaves
+ * a tree per origin; asking for a session makes the link eager again. An origin's own links are never pruned:
+ * acknowledgements answer frames on them.
  */
 import { ReadmeshError } from '../errors.js';
-import type { Acknowledgements, PendingWrite } from './acknowledgements.js';
+import type { Acknowledgements, Group, PendingWrite } from './acknowledgements.js';
 import type { Core } from './core.js';
 import {
   compareEntries,
   compareRows,
   dotOf,
-  makeRow,
+  makeLocalRow,
   stampCounterOf,
   stampHexOf,
   stampMsOf,
@@ -28,6 +28,7 @@ import { stampCounter, stampFromHex, stampMs } from './hlc.js';
 import type { LocalOp, LocalWrite } from './io.js';
 import type { Push } from './messages.js';
 import type { Peer } from './peer.js';
+import type { Trees } from './trees.js';
 import type { OriginId, Records, Row } from './types.js';
 import type { Batch } from './write-queue.js';
 
@@ -60,13 +61,12 @@ export class Merge {
   record(key: string, row: Row): void {
     const core = this.#core;
     core.counters.recordsReceived += 1;
-    const stored = (): Row | undefined => core.deps.lookup(key);
-    const current = core.queue.pending(key) ?? stored();
+    const current = core.current(key);
     if (current !== undefined && compareRows(row, current) <= 0) return;
     const quiet = current !== undefined && compareEntries(row, current) === 0;
     core.hlc.receive(stampMsOf(row), stampCounterOf(row));
     const batch = core.queue.batch(1, key.length + row.length);
-    core.queue.put(batch, key, row, () => current, { own: false, quiet });
+    core.queue.put(batch, key, row, current, false, quiet);
     const { origin, seq } = dotOf(row);
     core.taken.raise(origin, 0, seq);
     core.counters.recordsApplied += 1;
@@ -98,12 +98,14 @@ export class Replication {
   readonly #core: Core;
   readonly #merge: Merge;
   readonly #acks: Acknowledgements;
+  readonly #trees: Trees;
   readonly #accepted = new Map<Batch, Acceptance>();
 
-  constructor(core: Core, merge: Merge) {
+  constructor(core: Core, merge: Merge, trees: Trees) {
     this.#core = core;
     this.#merge = merge;
     this.#acks = core.acks;
+    this.#trees = trees;
   }
 
   // Local writes.
@@ -138,6 +140,7 @@ export class Replication {
       token,
       superseded,
       done: false,
+      group: undefined,
     };
     acceptance.writes.push(pending);
     this.#acks.accept(pending);
@@ -163,7 +166,8 @@ export class Replication {
     const covered = push.to > push.from && taken.head(push.origin) >= push.to;
     if (covered) {
       counters.framesDuplicate += 1;
-      if (peer.origin !== push.origin) core.send(peer, { type: 'prune', origins: [push.origin] });
+      if (peer.origin !== push.origin && !this.#trees.isWelcome(peer, push.origin))
+        core.send(peer, { type: 'prune', origins: [push.origin] });
       if (push.frame === 0) return;
     }
     // Refused whole, heads unmoved: the vectors bring it later.
@@ -171,13 +175,19 @@ export class Replication {
       counters.framesDropped += 1;
       return;
     }
+    const seen = taken.top(push.origin) >= push.to;
     this.#merge.records(push);
     if (!covered && push.to > push.from) {
       if (taken.head(push.origin) >= push.from) {
         taken.raise(push.origin, push.to, push.to);
         queue.raiseHead(queue.batch(), push.origin, push.to);
       } else counters.gaps += 1;
-      core.afterWritten(() => this.#relay(peer, push));
+      // Passed on before it is written: that claims nothing about this node, and each hop saves a disk's time.
+      // Once only: heads do not tell a repetition where there is a gap, and frames would go round in circles.
+      if (!seen) {
+        this.#trees.supplied(peer, push.origin);
+        this.#relay(peer, push);
+      }
     }
     if (push.frame === 0) return;
     core.afterWritten(() => {
@@ -194,21 +204,21 @@ export class Replication {
     if (acceptance === undefined) return;
     this.#accepted.delete(batch);
     const { config } = this.#core;
-    const push = this.#frameOf(batch, acceptance);
-    let bytes = 0;
-    for (let i = 0; i < push.keys.length; i++) bytes += push.keys[i]!.length + push.rows[i]!.length;
-    const self = new Set([config.host]);
-    const wanted = this.#acks.open({
-      frame: push.frame,
-      push,
-      bytes,
-      written: new Set(self),
-      flushed: config.flushes ? self : new Set(),
-      writes: acceptance.writes,
-    });
-    if (push.to === push.from && !wanted) return;
+    const frame = this.#acks.nextFrame();
+    const { writes } = acceptance;
+    const written = new Set([config.host]);
+    const flushed = new Set(config.flushes ? [config.host] : []);
+    const group: Group = { frame, push: undefined, bytes: 0, written, flushed, writes };
+    const wanted = this.#acks.open(group);
     const peers = this.#core.partners().filter((peer) => !peer.congested);
-    this.#push(peers, wanted ? push : { ...push, frame: 0 });
+    if (!wanted && (batch.ownTo === 0 || peers.length === 0)) return;
+    const push = this.#frameOf(batch, acceptance, wanted ? frame : 0);
+    if (wanted) {
+      let bytes = 0;
+      for (let i = 0; i < push.keys.length; i++) bytes += push.keys[i]!.length + push.rows[i]!.length;
+      this.#acks.keep(group, push, bytes);
+    }
+    this.#push(peers, push);
   }
 
   /** The store failed: nothing that was accepted counts. */
@@ -247,24 +257,31 @@ export class Replication {
     const core = this.#core;
     const { hlc, identity, taken, queue, deps } = core;
     const { key, kind, value } = op;
-    let stamp: Uint8Array;
+    const { origin } = identity;
+    let { ms, counter } = hlc;
+    let writer = origin;
     if (op.stamp === undefined) {
       // `admit` left the clock within bounds; the few steps of one batch may still carry it past them.
       if (!hlc.tick(core.now.wall)) hlc.receive(hlc.ms + 1, 0);
-      stamp = hlc.stamp(identity.origin);
-    } else stamp = stampFromHex(op.stamp);
+      ({ ms, counter } = hlc);
+    } else {
+      const stamp = stampFromHex(op.stamp);
+      ms = stampMs(stamp);
+      counter = stampCounter(stamp);
+      writer = op.stamp.slice(16);
+    }
     const current = core.current(key);
-    const seq = taken.head(identity.origin) + 1;
-    const row = makeRow(key, { kind, stamp, origin: identity.origin, seq, value }, deps.checksum);
+    const seq = taken.head(origin) + 1;
+    const row = makeLocalRow(key, kind, { ms, counter, writer }, { origin, seq }, value, deps.checksum);
     if (current !== undefined && compareEntries(row, current) <= 0) return { row: current, won: false };
-    hlc.receive(stampMs(stamp), stampCounter(stamp));
+    hlc.receive(ms, counter);
     if (batch.ownTo === 0) {
-      batch.ownOrigin = identity.origin;
+      batch.ownOrigin = origin;
       batch.ownFrom = seq - 1;
     }
     batch.ownTo = seq;
-    taken.raise(identity.origin, seq, seq);
-    queue.put(batch, key, row, () => current, { own: true, quiet: false });
+    taken.raise(origin, seq, seq);
+    queue.put(batch, key, row, current, true, false);
     return { row, won: true };
   }
 
@@ -277,7 +294,7 @@ export class Replication {
     return acceptance;
   }
 
-  #frameOf(batch: Batch, acceptance: Acceptance): Push {
+  #frameOf(batch: Batch, acceptance: Acceptance, frame: number): Push {
     const { identity, taken } = this.#core;
     const keys: string[] = [];
     const rows: Row[] = [];
@@ -295,7 +312,7 @@ export class Replication {
     const origin = own ? batch.ownOrigin : identity.origin;
     const to = own ? batch.ownTo : taken.head(origin);
     const from = own ? batch.ownFrom : to;
-    return { type: 'push', frame: this.#acks.nextFrame(), origin, from, to, keys, rows };
+    return { type: 'push', frame, origin, from, to, keys, rows };
   }
 
   #push(peers: readonly Peer[], push: Push): void {

@@ -39,6 +39,11 @@ export class VersionVector {
   }
 
   get hash(): string {
+    this.#refresh();
+    return lanesHex(this.#sum);
+  }
+
+  #refresh(): void {
     for (const origin of this.#changed) {
       const point = this.#points.get(origin)!;
       subtractFrom(this.#sum, point.hash);
@@ -47,7 +52,6 @@ export class VersionVector {
       addTo(this.#sum, point.hash);
     }
     this.#changed.clear();
-    return lanesHex(this.#sum);
   }
 
   origins(): IterableIterator<OriginId> {
@@ -97,6 +101,9 @@ export class VersionVector {
 
   /** Whether the other has anything that this one lacks. */
   isBehind(other: VersionVector): boolean {
+    this.#refresh();
+    other.#refresh();
+    if (this.#sum.a === other.#sum.a && this.#sum.b === other.#sum.b) return false;
     for (const [origin, point] of other.#points) {
       if (point.head > this.head(origin) || point.top > this.top(origin)) return true;
     }

@@ -20,6 +20,7 @@ interface QueuedRow extends BatchRow {
   own: boolean;
   /** Only the dot differs from what was known: nothing to tell watchers. */
   quiet: boolean;
+  readonly batch: number;
 }
 
 export class Batch implements StoreBatch {
@@ -46,7 +47,7 @@ export class WriteQueue {
   readonly #rowsMax: number;
   readonly #bytesMax: number;
   readonly #waiting: Batch[] = [];
-  readonly #newest = new Map<string, { row: Row; batch: number }>();
+  readonly #newest = new Map<string, QueuedRow>();
   #inFlight: Batch | undefined;
   #open: Batch | undefined;
   #ids = 0;
@@ -86,30 +87,25 @@ export class WriteQueue {
     return this.#waiting.at(-1) ?? this.#inFlight;
   }
 
-  put(
-    batch: Batch,
-    key: string,
-    row: Row,
-    stored: () => Row | undefined,
-    flags: { own: boolean; quiet: boolean },
-  ): void {
+  /** `current`: the row of the key that this one wins over, pending or stored. */
+  put(batch: Batch, key: string, row: Row, current: Row | undefined, own: boolean, quiet: boolean): void {
     const inBatch = batch.rows.get(key);
-    const size = key.length + row.length;
     if (inBatch !== undefined) {
       this.bytes += row.length - inBatch.row.length;
       batch.bytes += row.length - inBatch.row.length;
       inBatch.row = row;
-      inBatch.own ||= flags.own;
-      inBatch.quiet &&= flags.quiet;
+      inBatch.own ||= own;
+      inBatch.quiet &&= quiet;
     } else {
-      const before = this.pending(key) ?? stored();
-      const replaces = before === undefined ? undefined : dotOf(before);
-      batch.rows.set(key, { row, replaces, own: flags.own, quiet: flags.quiet });
+      const size = key.length + row.length;
+      const replaces = current === undefined ? undefined : dotOf(current);
+      const queued: QueuedRow = { row, replaces, own, quiet, batch: batch.id };
+      batch.rows.set(key, queued);
+      this.#newest.set(key, queued);
       batch.bytes += size;
       this.rows += 1;
       this.bytes += size;
     }
-    this.#newest.set(key, { row, batch: batch.id });
     const origin = originOf(row);
     const seq = seqOf(row);
     if (seq > (batch.tops.get(origin) ?? 0)) batch.tops.set(origin, seq);

@@ -6,7 +6,7 @@
 import { performance } from 'node:perf_hooks';
 import { checksum } from '../checksum.js';
 import type { ReplicaConfig } from '../core/core.js';
-import type { Effect, Input, LinkId, LocalOp } from '../core/io.js';
+import type { Effect, Input, LinkId, LocalOp, LocalWrite } from '../core/io.js';
 import { ReplicaCore } from '../core/replica.js';
 import type { Instant, Row } from '../core/types.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
@@ -55,6 +55,8 @@ export class Driver {
   readonly #hooks: DriverHooks;
   #links: LinkPort | undefined;
   readonly #inputs: Input[] = [];
+  /** Writes of this turn of the event loop. */
+  #turn: LocalWrite[] = [];
   readonly #writes = new Map<number, Waiting<Receipt>>();
   readonly #removals = new Map<number, Waiting<boolean>>();
   readonly #scans = new Map<number, Promise<Scan>>();
@@ -121,9 +123,16 @@ export class Driver {
       const id = ++this.#ids;
       this.#writes.set(id, { resolve, reject });
       const { replicas, fsync, timeoutMs } = options;
-      this.input({ type: 'write', id, ops, replicas, fsync, timeoutMs });
+      if (this.#turn.length === 0) queueMicrotask(this.#takeTurn);
+      this.#turn.push({ id, ops, replicas, fsync, timeoutMs });
     });
   }
+
+  readonly #takeTurn = (): void => {
+    const writes = this.#turn;
+    this.#turn = [];
+    this.input({ type: 'writes', writes });
+  };
 
   /** False when there is no such member. */
   removeMember(name: string): Promise<boolean> {

@@ -14,7 +14,7 @@ import type {
   WatchOptions,
   WriteOptions,
 } from '../read-store.js';
-import type { VerifyReport, WriteOp } from '../service.js';
+import type { VerifyReport, WriteOp, WriteRequest } from '../service.js';
 import { encodeValue } from '../values.js';
 import { Node } from './node.js';
 import type { NodeOptions } from './options.js';
@@ -71,15 +71,15 @@ export class EmbeddedReplica implements Replica {
     return this.node.reads.entries(range) as AsyncIterableIterator<[string, T]>;
   }
 
-  async put(key: string, value: Value, options: WriteOptions = {}): Promise<Receipt> {
+  put(key: string, value: Value, options: WriteOptions = {}): Promise<Receipt> {
     return this.#write([{ type: 'put', key, value }], options);
   }
 
-  async del(key: string, options: WriteOptions = {}): Promise<Receipt> {
+  del(key: string, options: WriteOptions = {}): Promise<Receipt> {
     return this.#write([{ type: 'del', key }], options);
   }
 
-  async batch(operations: readonly BatchOperation[], options: WriteOptions = {}): Promise<Receipt> {
+  batch(operations: readonly BatchOperation[], options: WriteOptions = {}): Promise<Receipt> {
     return this.#write(operations, options);
   }
 
@@ -108,12 +108,21 @@ export class EmbeddedReplica implements Replica {
     return this.close();
   }
 
+  /** Not async: a write makes one promise, not three. */
   #write(operations: readonly BatchOperation[], options: WriteOptions): Promise<Receipt> {
+    try {
+      return this.node.write(this.#request(operations, options));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  #request(operations: readonly BatchOperation[], options: WriteOptions): WriteRequest {
     const { valueBytesMax } = this.node.driver.core.options;
     refuseExpiry(options);
     const ops = operations.map((operation, i) => encodeOperation(operation, options.stamp, i, valueBytesMax));
     const { replicas, fsync, timeoutMs } = options;
-    return this.node.write({ ops, replicas, fsync, timeoutMs });
+    return { ops, replicas, fsync, timeoutMs };
   }
 }
 

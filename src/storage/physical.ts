@@ -6,11 +6,11 @@
  *     h + origin                           -> sealed head, 48 bits
  *     m + name                             -> sealed bytes
  *
- * A sealed value is crc32 (IEEE, big-endian) of payload and physical key, then the payload. The key is part of
- * it, since LevelDB can return another row's value when a block is damaged. Integers are big-endian, so that
- * dots of one origin lie in order of sequence.
+ * A sealed value begins with the same checksum as a row (checksum.ts), under the physical key: LevelDB can return
+ * another row's value when a block is damaged. Integers are big-endian, so that dots of one origin lie in order
+ * of sequence.
  */
-import { crc32 } from 'node:zlib';
+import { checksum, isIntact } from '../checksum.js';
 import type { Dot, OriginId } from '../core/types.js';
 import { ReadmeshError } from '../errors.js';
 
@@ -54,30 +54,51 @@ function room(bytes: number): Buffer {
   return scratch;
 }
 
+/** Texts up to this length are written here while they are ASCII; a native call costs more. */
+const SHORT_TEXT = 64;
+
+function writeText(text: string, into: Buffer, at: number): number {
+  if (text.length <= SHORT_TEXT) {
+    let i = 0;
+    for (; i < text.length; i++) {
+      const unit = text.charCodeAt(i);
+      if (unit >= 0x80) break;
+      into[at + i] = unit;
+    }
+    if (i === text.length) return i;
+  }
+  return into.write(text, at);
+}
+
 /**
  * The sealed value, in a shared buffer: valid until the next call. LevelDB copies what it is given at once, and
  * a batch of thousands of dot rows would otherwise allocate as many buffers.
  */
 export function seal(physicalKey: string, payload: string | Uint8Array): Uint8Array {
   // Three bytes of UTF-8 at most for each UTF-16 unit.
-  const buffer = room(CRC_BYTES + 3 * (payload.length + physicalKey.length));
+  const buffer = room(CRC_BYTES + 3 * payload.length);
   let end = CRC_BYTES;
-  if (typeof payload === 'string') end += buffer.write(payload, end);
+  if (typeof payload === 'string') end += writeText(payload, buffer, end);
   else {
     buffer.set(payload, end);
     end += payload.length;
   }
-  const covered = end + buffer.write(physicalKey, end);
-  buffer.writeUInt32BE(crc32(buffer.subarray(CRC_BYTES, covered)), 0);
-  return buffer.subarray(0, end);
+  const sealed = buffer.subarray(0, end);
+  writeChecksum(sealed, checksum(physicalKey, sealed));
+  return sealed;
 }
 
 /** The payload, or undefined when the row is damaged. Shares the memory of `value`. */
 export function unseal(physicalKey: string, value: Uint8Array): Buffer | undefined {
-  if (value.length < CRC_BYTES) return undefined;
-  const bytes = Buffer.from(value.buffer, value.byteOffset, value.length);
-  const payload = bytes.subarray(CRC_BYTES);
-  return crc32(physicalKey, crc32(payload)) === bytes.readUInt32BE(0) ? payload : undefined;
+  if (!isIntact(physicalKey, value)) return undefined;
+  return Buffer.from(value.buffer, value.byteOffset + CRC_BYTES, value.length - CRC_BYTES);
+}
+
+function writeChecksum(sealed: Uint8Array, sum: number): void {
+  sealed[0] = sum >>> 24;
+  sealed[1] = sum >>> 16;
+  sealed[2] = sum >>> 8;
+  sealed[3] = sum;
 }
 
 export function encodeHead(head: number): Uint8Array {

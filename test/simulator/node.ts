@@ -79,6 +79,8 @@ export class SimNode {
   readonly diskFaults: DiskFaults = { nextWrite: undefined, nextRead: false, full: false, slowMs: 0 };
   /** Look-ups and scans that met a damaged record. */
   damaged = 0;
+  /** When it last went on after a stop. */
+  stalledAt = Number.NEGATIVE_INFINITY;
   readonly open = new Map<number, OpenWrite>();
   readonly scans = new Map<number, Scan>();
   readonly #random: Random;
@@ -201,6 +203,7 @@ export class SimNode {
   proceed(): number {
     if (!this.paused) return 0;
     this.paused = false;
+    this.stalledAt = this.world.scheduler.now;
     const waited = this.#inputs.length;
     this.#drain();
     this.world.network.resume(this);
@@ -208,11 +211,24 @@ export class SimNode {
   }
 
   write(ops: readonly LocalOp[], options: WriteOptions = {}, done?: (result: WriteResult) => void): void {
+    this.writeAll([ops], options, done);
+  }
+
+  /** Several writes of one turn of the event loop, each answered on its own. */
+  writeAll(
+    writes: readonly (readonly LocalOp[])[],
+    options: WriteOptions = {},
+    done?: (result: WriteResult) => void,
+  ): void {
     if (!this.alive) return done?.({ ok: false, code: 'DOWN' });
-    const id = ++this.#writes;
-    this.open.set(id, { id, ops, options, issuedAt: this.world.scheduler.now, done });
-    this.world.oracle.issued(ops);
-    this.input({ type: 'write', id, ops, ...options });
+    const issuedAt = this.world.scheduler.now;
+    const input = writes.map((ops) => {
+      const id = ++this.#writes;
+      this.open.set(id, { id, ops, options, issuedAt, done });
+      this.world.oracle.issued(ops);
+      return { id, ops, ...options };
+    });
+    this.input({ type: 'writes', writes: input });
   }
 
   /** A frame arrived. What cannot be decoded closes the link, as it does in production. */
@@ -281,6 +297,7 @@ export class SimNode {
         const bytes = encodeMessage(effect.message);
         if (bytes.length > world.options.frameBytesMax)
           throw new Violation('caps', `a ${effect.message.type} of ${bytes.length} bytes`);
+        world.oracle.largestFrame = Math.max(world.oracle.largestFrame, bytes.length);
         if (world.hashBytes) world.ledger.mix(crc32(bytes));
         const kind = { bestEffort: effect.bestEffort, push: effect.message.type === 'push' };
         for (const link of effect.links) world.network.send(this, link, bytes, kind);

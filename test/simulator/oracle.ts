@@ -15,11 +15,20 @@
  *
  * It keeps no opinion about when things happen, save for deadlines.
  */
-import { compareEntries, compareRows, isTombstone, originOf, seqOf } from '../../src/core/entry.js';
-import { stampCounterOf, stampHexOf, stampMsOf, valueOffset } from '../../src/core/entry.js';
+import {
+  compareEntries,
+  compareRows,
+  isTombstone,
+  originOf,
+  seqOf,
+  stampCounterOf,
+  stampHexOf,
+  stampMsOf,
+  valueOffset,
+} from '../../src/core/entry.js';
 import type { Effect, Input, LinkId, LocalOp } from '../../src/core/io.js';
 import type { PeerMessage, Push } from '../../src/core/messages.js';
-import type { OriginId, Row, StoreBatch } from '../../src/core/types.js';
+import type { OriginId, Row, StampHex, StoreBatch } from '../../src/core/types.js';
 import type { Image } from './disk.js';
 import { Violation } from './faults.js';
 import type { OpenWrite, SimNode } from './node.js';
@@ -28,8 +37,8 @@ import type { World } from './world.js';
 /** An acknowledged operation, and what the acknowledgement promised. */
 export interface Obligation {
   readonly key: string;
-  /** The record, or what superseded it, that was held when it was acknowledged. */
-  readonly row: Row;
+  /** A record with this stamp or a greater one must survive. */
+  readonly stamp: StampHex;
   readonly replicas: number;
   readonly fsync: boolean;
   /** Hosts that held it and lost their disks since. */
@@ -66,6 +75,8 @@ export class Oracle {
   /** Nodes whose disk holds, or held, damaged records: until it is emptied, nothing is asked of it. */
   readonly damaged = new Set<SimNode>();
   operations = 0;
+  /** Bytes. */
+  largestFrame = 0;
 
   constructor(world: World) {
     this.#world = world;
@@ -92,9 +103,7 @@ export class Oracle {
     const core = node.core!;
     const { origin } = core.identity;
     const owner = this.#owners.get(origin);
-    if (owner === undefined) this.#owners.set(origin, node);
-    else if (owner !== node && !(owner.disk === node.disk))
-      this.#owners.set(origin, node);
+    if (owner !== node) this.#owners.set(origin, node);
     if (input.type === 'message' && input.message.type === 'push') this.#receivedPush(node, input.link, input.message);
   }
 
@@ -130,7 +139,13 @@ export class Oracle {
   sending(node: SimNode, links: readonly LinkId[], message: PeerMessage): void {
     if (this.damaged.has(node)) return;
     if (message.type === 'push') {
-      for (let i = 0; i < message.keys.length; i++) this.#mustHold(node, message.keys[i]!, message.rows[i]!, 'pushes');
+      // Another origin's frame may be passed on while it is on its way to the disk, but not before it was taken in.
+      const own = message.origin === node.core!.identity.origin || message.frame !== 0;
+      for (let i = 0; i < message.keys.length; i++) {
+        const key = message.keys[i]!;
+        const held = own ? node.disk.image.rows.get(key) : node.core!.current(key);
+        mustHold(node, key, held, message.rows[i]!, 'pushes');
+      }
     } else if (message.type === 'beat') {
       for (const [origin, head] of message.vector)
         if (head > (node.disk.image.heads.get(origin) ?? 0))
@@ -140,7 +155,10 @@ export class Oracle {
         for (const frame of message.frames) {
           const push = this.#received.get(`${node.id}/${link}`)?.get(frame);
           if (push === undefined) throw new Violation('written', `${node.name} acknowledges frame ${frame}, never received`);
-          for (let i = 0; i < push.keys.length; i++) this.#mustHold(node, push.keys[i]!, push.rows[i]!, 'acknowledges');
+          for (let i = 0; i < push.keys.length; i++) {
+            const key = push.keys[i]!;
+            mustHold(node, key, node.disk.image.rows.get(key), push.rows[i]!, 'acknowledges');
+          }
           if (message.flushed && !node.disk.flushes) throw new Violation('written', `${node.name} claims to flush`);
         }
     }
@@ -150,6 +168,8 @@ export class Oracle {
     const { ledger, scheduler } = this.#world;
     ledger.mix(write.id);
     const timeout = write.options.timeoutMs ?? this.#world.options.ackTimeoutMs;
+    if (scheduler.now - write.issuedAt > timeout + ANSWER_SLACK_MS && node.stalledAt < write.issuedAt)
+      throw new Violation('deadline', `${node.name} answered after ${scheduler.now - write.issuedAt} ms`);
     if (effect.type === 'rejected') {
       ledger.note(node.name, () => `write ${write.ops.map((op) => op.key).join(',')} rejected ${effect.code}`);
       this.#checkHonest(node, effect.code);
@@ -159,8 +179,6 @@ export class Oracle {
       node.name,
       () => `write ${write.ops.map((op) => op.key).join(',')} settled ${effect.stamp} on ${effect.replicas}`,
     );
-    if (scheduler.now - write.issuedAt > timeout + ANSWER_SLACK_MS && !node.paused && node.lagMs === 0)
-      throw new Violation('deadline', `${node.name} answered after ${scheduler.now - write.issuedAt} ms`);
     this.#checkSettled(node, write, effect);
   }
 
@@ -169,14 +187,13 @@ export class Oracle {
     if (core === undefined) return;
     const { options } = this.#world;
     const { queue, acks } = core;
-    const oneFrame = options.frameBytesMax;
-    if (queue.rows > options.pendingRowsMax + options.batchOpsMax + options.commitRowsMax * 64)
-      throw new Violation('caps', `${node.name} queues ${queue.rows} rows`);
-    if (queue.bytes > options.pendingBytesMax + oneFrame) throw new Violation('caps', `${node.name} queues ${queue.bytes} bytes`);
+    const room = (options.chunksInFlight + 1) * this.largestFrame;
+    if (queue.bytes > options.pendingBytesMax + room)
+      throw new Violation('caps', `${node.name} queues ${queue.bytes} bytes`);
     if (queue.rows < 0 || queue.bytes < 0 || acks.bytes < 0)
       throw new Violation('caps', `${node.name} counts ${queue.rows} rows, ${queue.bytes} and ${acks.bytes} bytes`);
     if (node.scans.size > options.sessionsServedMax) throw new Violation('caps', `${node.name} serves ${node.scans.size} scans`);
-    if (input.type === 'write' && node.open.has(input.id)) this.#checkAccepted(node);
+    if (input.type === 'writes' && input.writes.some(({ id }) => node.open.has(id))) this.#checkAccepted(node);
   }
 
   // Disks that are lost.
@@ -189,13 +206,13 @@ export class Oracle {
       const held = before.rows.get(key);
       for (const obligation of [...list]) {
         if (obligation.fsync && !flushedToo) continue;
-        if (held === undefined || compareEntries(held, obligation.row) < 0) continue;
+        if (!covers(held, obligation.stamp)) continue;
         const now = node.disk.image.rows.get(key);
-        if (now !== undefined && compareEntries(now, obligation.row) >= 0) continue;
+        if (covers(now, obligation.stamp)) continue;
         obligation.lost.add(host);
         if (this.holders(obligation).size > 0) continue;
         if (obligation.lost.size < obligation.replicas)
-          throw new Violation('durability', `${key} ${show(obligation.row)} was lost with ${obligation.lost.size} of ${obligation.replicas} hosts`);
+          throw new Violation('durability', `${key} at ${obligation.stamp} was lost with ${obligation.lost.size} hosts, acknowledged by ${obligation.replicas}`);
         list.splice(list.indexOf(obligation), 1);
       }
     }
@@ -206,8 +223,7 @@ export class Oracle {
     const out = new Set<string>();
     for (const node of among) {
       if (this.damaged.has(node)) continue;
-      const row = node.disk.image.rows.get(obligation.key);
-      if (row !== undefined && compareEntries(row, obligation.row) >= 0) out.add(node.host);
+      if (covers(node.disk.image.rows.get(obligation.key), obligation.stamp)) out.add(node.host);
     }
     return out;
   }
@@ -278,12 +294,6 @@ export class Oracle {
     }
   }
 
-  #mustHold(node: SimNode, key: string, row: Row, does: string): void {
-    const held = node.disk.image.rows.get(key);
-    if (held === undefined || compareEntries(held, row) < 0)
-      throw new Violation('written', `${node.name} ${does} ${key} ${show(row)} before it is on its disk`);
-  }
-
   #receivedPush(node: SimNode, link: LinkId, push: Push): void {
     if (push.frame === 0) return;
     const name = `${node.id}/${link}`;
@@ -293,11 +303,13 @@ export class Oracle {
   }
 
   #checkAccepted(node: SimNode): void {
-    const { hlc } = node.core!;
+    const { hlc, queue } = node.core!;
+    const { options } = this.#world;
+    if (queue.rows > options.pendingRowsMax) throw new Violation('caps', `${node.name} queues ${queue.rows} rows`);
     const stored = node.disk.image.hlc;
     if (hlc.ms < stored.ms || (hlc.ms === stored.ms && hlc.counter < stored.counter))
       throw new Violation('clock', `${node.name} stamps below what it holds`);
-    if (hlc.ms - node.wall() > this.#world.options.maxClockDriftMs + 1)
+    if (hlc.ms - node.wall() > options.maxClockDriftMs + 1)
       throw new Violation('clock', `${node.name} stamps ${hlc.ms - node.wall()} ms ahead of its clock`);
   }
 
@@ -316,40 +328,49 @@ export class Oracle {
     const needed = Math.max(write.options.replicas ?? 1, effect.replicas);
     if (effect.replicas < (write.options.replicas ?? 1))
       throw new Violation('replicas', `${effect.replicas} of ${write.options.replicas} hosts`);
-    for (const op of new Map(write.ops.map((op) => [op.key, op])).values()) {
-      const row = this.#rowOf(node, op, op === write.ops.at(-1) ? effect.stamp : undefined);
-      if (row === undefined)
-        throw new Violation('replicas', `${node.name} settles ${op.key}, of which its disk holds nothing`);
-      const obligation: Obligation = { key: op.key, row, replicas: effect.replicas, fsync, lost: new Set() };
+    const stamps = stampsOf(write.ops, effect.stamp);
+    for (const [key, stamp] of stamps) {
+      const obligation: Obligation = { key, stamp, replicas: effect.replicas, fsync, lost: new Set() };
       const hosts = new Set<string>();
       for (const other of this.#world.nodes) {
-        const image = fsync ? (other.disk.flushes ? other.disk.image : undefined) : other.disk.image;
-        const held = image?.rows.get(op.key);
-        if (held !== undefined && compareEntries(held, row) >= 0) hosts.add(other.host);
+        const { disk } = other;
+        if ((!fsync || disk.flushes) && covers(disk.image.rows.get(key), stamp)) hosts.add(other.host);
       }
       for (const lost of this.#lostDisks) {
-        const held = lost.at >= write.issuedAt ? lost.image.rows.get(op.key) : undefined;
-        if (held === undefined || compareEntries(held, row) < 0 || hosts.has(lost.host)) continue;
+        if (lost.at < write.issuedAt || hosts.has(lost.host) || !covers(lost.image.rows.get(key), stamp)) continue;
         hosts.add(lost.host);
         obligation.lost.add(lost.host);
       }
       if (hosts.size < needed)
         throw new Violation(
           'replicas',
-          `${node.name} settles ${op.key} ${show(row)} as held by ${effect.replicas} hosts, but it is on ${[...hosts].join(', ') || 'none'}`,
+          `${node.name} settles ${key} at ${stamp} as held by ${effect.replicas} hosts, but it is on ${[...hosts].join(', ') || 'none'}`,
         );
-      const list = this.obligations.get(op.key);
-      if (list === undefined) this.obligations.set(op.key, [obligation]);
+      const list = this.obligations.get(key);
+      if (list === undefined) this.obligations.set(key, [obligation]);
       else list.push(obligation);
     }
   }
+}
 
-  /** The record by which the operation was answered: its own, or the one on this node's disk that won over it. */
-  #rowOf(node: SimNode, op: LocalOp, stamp: string | undefined): Row | undefined {
-    const held = node.disk.image.rows.get(op.key);
-    if (stamp === undefined) return held;
-    return this.#byStamp.get(`${op.key}\0${stamp}`) ?? held;
-  }
+function mustHold(node: SimNode, key: string, held: Row | undefined, row: Row, does: string): void {
+  if (held === undefined || compareEntries(held, row) < 0)
+    throw new Violation('written', `${node.name} ${does} ${key} ${show(row)} before it holds it`);
+}
+
+function covers(row: Row | undefined, stamp: StampHex): boolean {
+  return row !== undefined && stampHexOf(row) >= stamp;
+}
+
+/** Stamps of the operations of one write, from that of the last: their own, or consecutive ones. */
+function stampsOf(ops: readonly LocalOp[], last: StampHex): Map<string, StampHex> {
+  const out = new Map<string, StampHex>();
+  const time = BigInt(`0x${last.slice(0, 16)}`);
+  ops.forEach((op, i) => {
+    const own = (time - BigInt(ops.length - 1 - i)).toString(16).padStart(16, '0') + last.slice(16);
+    out.set(op.key, op.stamp ?? own);
+  });
+  return out;
 }
 
 export function show(row: Row): string {

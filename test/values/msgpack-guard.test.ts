@@ -1,15 +1,12 @@
 import { deepStrictEqual } from 'node:assert/strict';
-import { createRequire } from 'node:module';
 import fc from 'fast-check';
-import type { Packr as PackrClass } from 'msgpackr';
+import { Packr } from 'msgpackr/index-no-eval';
 import { describe, expect, it } from 'vitest';
 import { isReadmeshError, type ReadmeshError } from '../../src/errors.js';
 import { guardMsgpack, type MsgpackLimits } from '../../src/msgpack-guard.js';
-import { decodeValue as unpack, encodeValue } from '../../src/values.js';
+import { encodeValue, decodeValue as unpack } from '../../src/values.js';
 import { anyValue } from './arbitrary-value.js';
 
-// The build that evaluates nothing has no types of its own.
-const { Packr } = createRequire(import.meta.url)('msgpackr/index-no-eval') as { Packr: typeof PackrClass };
 const msgpackr = new Packr({ useRecords: false, variableMapSize: true, copyBuffers: true });
 
 function refusal(bytes: Uint8Array, limits?: MsgpackLimits): ReadmeshError | undefined {

@@ -1,0 +1,96 @@
+/** A bench's result: as a table for people, as JSON for programs, with the machine and the versions beside it. */
+import { createRequire } from 'node:module';
+import { cpus, release, totalmem } from 'node:os';
+import Table from 'cli-table3';
+import pc from 'picocolors';
+import { version } from '../src/node.js';
+import { type Comparison, type Context, type Result, readable } from './harness.js';
+
+const PACKAGES = ['classic-level', 'ws', 'msgpackr'];
+
+export function missedBars(result: Result): Comparison[] {
+  return result.comparisons.filter(({ bar, ratio }) => bar !== undefined && ratio < bar);
+}
+
+export function toJson(name: string, context: Context, result: Result): string {
+  const { scale, seed, rounds, data } = context;
+  const comparisons = result.comparisons.map((comparison) =>
+    comparison.bar === undefined ? comparison : { ...comparison, held: comparison.ratio >= comparison.bar },
+  );
+  const report = {
+    bench: name,
+    scale,
+    seed,
+    rounds,
+    data: { source: data.source, rows: data.count },
+    comparisons,
+    distributions: result.distributions ?? [],
+    remarks: result.remarks ?? [],
+    machine: machine(),
+    versions: versions(),
+  };
+  return JSON.stringify(report, undefined, 2);
+}
+
+export function toText(name: string, context: Context, result: Result): string {
+  const { cpu, cores } = machine();
+  const lines = [
+    `${name}: medians of ${context.rounds} rounds in turn, on ${cores} x ${cpu}, Node ${process.version}`,
+  ];
+  lines.push(comparisonTable(result.comparisons));
+  const { distributions = [], remarks = [] } = result;
+  if (distributions.length > 0) {
+    const table = new Table({ head: ['', 'p50', 'p99', 'unit', 'samples'], style: { head: [], border: [] } });
+    for (const { name: what, p50, p99, unit, samples } of distributions)
+      table.push([what, readable(p50), readable(p99), unit, readable(samples)]);
+    lines.push(table.toString());
+  }
+  lines.push(...remarks);
+  if (context.scale === 'smoke') lines.push('a smoke run: these figures mean nothing');
+  return lines.join('\n');
+}
+
+function comparisonTable(comparisons: readonly Comparison[]): string {
+  const table = new Table({
+    head: ['', 'measured', 'baseline', 'unit', 'ratio', 'bar', ''],
+    colAligns: ['left', 'right', 'right', 'left', 'right', 'right', 'left'],
+    style: { head: [], border: [] },
+  });
+  const color = pc.createColors(process.stdout.isTTY === true && pc.isColorSupported);
+  for (const { name, subject, baseline, unit, ratio, bar } of comparisons) {
+    const verdict = bar === undefined ? '' : ratio >= bar ? color.green('held') : color.red('missed');
+    table.push([
+      name,
+      `${subject.label}\n${readable(subject.p50)}`,
+      `${baseline.label}\n${readable(baseline.p50)}`,
+      unit,
+      ratio.toFixed(2),
+      bar === undefined ? '' : `>= ${bar}`,
+      verdict,
+    ]);
+  }
+  return table.toString();
+}
+
+function machine(): { cpu: string; cores: number; memoryBytes: number; os: string } {
+  const processors = cpus();
+  return {
+    cpu: processors[0]?.model.trim() ?? 'unknown',
+    cores: processors.length,
+    memoryBytes: totalmem(),
+    os: `${process.platform} ${release()} ${process.arch}`,
+  };
+}
+
+function versions(): Record<string, string> {
+  const require = createRequire(import.meta.url);
+  const found: Record<string, string> = { node: process.version, readmesh: version };
+  for (const name of PACKAGES) {
+    try {
+      found[name] = (require(`${name}/package.json`) as { version: string }).version;
+    } catch {
+      found[name] = 'unknown';
+    }
+  }
+  return found;
+}

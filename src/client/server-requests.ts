@@ -1,0 +1,421 @@
+/**
+ * The requests of one session, but for greetings and watches: their arguments are read whole and checked before
+ * anything is begun, and each is answered exactly once unless it was cancelled.
+ *
+ * What answers later is `in progress` until then: counted, capped, and remembered by id, so that two requests
+ * never share one. A cancelled request runs to its end all the same (a write cannot be taken back); only its
+ * answer is dropped, and a scan stops early.
+ */
+import { KIND_REGISTER, KIND_TOMBSTONE, NO_VALUE, valueOffset } from '../core/entry.js';
+import { stampFromHex } from '../core/hlc.js';
+import type { Row } from '../core/types.js';
+import { isReadmeshError, ReadmeshError } from '../errors.js';
+import { guardMsgpack } from '../msgpack-guard.js';
+import type { ClientServerOptions } from '../options.js';
+import type { Range } from '../read-store.js';
+import type { NodeService, RowScan, WriteOp, WriteRequest } from '../service.js';
+import { consecutiveStamps } from './clock.js';
+import { type ClientFrame, writeText } from './frame.js';
+import type { Outbound } from './server-outbound.js';
+import {
+  BUCKETS,
+  KEYS_PER_GET_MAX,
+  NAME_BYTES_MAX,
+  OP_DIGEST,
+  OP_DIGEST_BUCKET,
+  OP_GET,
+  OP_GET_MANY,
+  OP_HAS,
+  OP_READY,
+  OP_REMOVE,
+  OP_SCAN,
+  OP_STATUS,
+  OP_VERIFY,
+  OP_WRITE,
+  OPS_PER_WRITE_MAX,
+  PAGE_BYTES,
+  PREFIX_BYTES_MAX,
+  ROWS_PER_PAGE_MAX,
+  TIMEOUT_MS_MAX,
+} from './wire.js';
+
+/** Keys that are looked up at once; up to as many are answered on the spot. */
+const KEYS_PER_LOOKUP = 64;
+/** Entries of a bucket in one part. */
+const ENTRIES_PER_PART = 1_000;
+
+interface InProgress {
+  readonly bytes: number;
+  /** It holds a view of the store. */
+  readonly isScan: boolean;
+  cancelled: boolean;
+}
+
+export class Requests {
+  readonly #service: NodeService;
+  readonly #outbound: Outbound;
+  readonly #options: ClientServerOptions;
+  readonly #onFault: (error: unknown) => void;
+  readonly #inProgress = new Map<number, InProgress>();
+  #bytes = 0;
+  #scans = 0;
+  #closed = false;
+
+  constructor(
+    service: NodeService,
+    outbound: Outbound,
+    options: ClientServerOptions,
+    onFault: (error: unknown) => void,
+  ) {
+    this.#service = service;
+    this.#outbound = outbound;
+    this.#options = options;
+    this.#onFault = onFault;
+  }
+
+  has(id: number): boolean {
+    return this.#inProgress.has(id);
+  }
+
+  cancel(id: number): void {
+    const request = this.#inProgress.get(id);
+    if (request !== undefined) request.cancelled = true;
+  }
+
+  /** Nothing is answered any more. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  /** Reads the arguments and begins. Throws PROTOCOL_ERROR. */
+  begin(id: number, op: number, frame: ClientFrame, elements: number): void {
+    const wanted = ARGUMENTS[op];
+    if (wanted === undefined) {
+      frame.skip(elements);
+      const message = `operation ${op} is not known here: upgrade this host`;
+      return this.#outbound.failed(id, new ReadmeshError('UNSUPPORTED', message));
+    }
+    if (elements !== wanted) frame.fail('request', `${op} has ${elements} arguments instead of ${wanted}`);
+    switch (op) {
+      case OP_GET:
+        return this.#get(id, frame.key());
+      case OP_HAS:
+        return this.#has(id, frame.key());
+      case OP_GET_MANY:
+        return this.#getMany(id, readKeys(frame));
+      case OP_SCAN:
+        return this.#scan(id, readScan(frame));
+      case OP_WRITE:
+        return this.#write(id, readWrite(frame));
+      case OP_STATUS:
+        return this.#answerNow(id, () => this.#report(id, this.#service.status()));
+      case OP_READY: {
+        const level = readLevel(frame);
+        const timeoutMs = readTimeout(frame);
+        return this.#plain(id, () => this.#service.ready(level, timeoutMs));
+      }
+      case OP_REMOVE: {
+        const name = frame.str('name', 1, NAME_BYTES_MAX);
+        return this.#plain(id, () => this.#service.removeMember(name));
+      }
+      case OP_DIGEST:
+        return this.#run(id, 0, true, async () => {
+          const digest = await this.#service.digest();
+          return () => this.#report(id, digest);
+        });
+      case OP_DIGEST_BUCKET:
+        return this.#digestBucket(id, frame.uint('bucket', BUCKETS - 1));
+      default: {
+        const timeoutMs = readTimeout(frame);
+        return this.#run(id, 0, true, async () => {
+          const verified = await this.#service.verify(timeoutMs);
+          return () => this.#report(id, verified);
+        });
+      }
+    }
+  }
+
+  #get(id: number, key: string): void {
+    let row: Row | undefined;
+    try {
+      row = this.#service.readRow(key);
+    } catch (error) {
+      return this.#failed(id, error);
+    }
+    if (row === undefined) return this.#outbound.done(id, 1, 1).nil();
+    const value = row.subarray(valueOffset(row));
+    this.#outbound.done(id, 1, value.length).bin(value);
+    this.#outbound.tells(row);
+  }
+
+  #has(id: number, key: string): void {
+    this.#answerNow(id, () => {
+      const found = this.#service.readRow(key) !== undefined;
+      this.#outbound.done(id, 1, 1).bool(found);
+    });
+  }
+
+  #getMany(id: number, keys: readonly string[]): void {
+    if (keys.length <= KEYS_PER_LOOKUP) {
+      return this.#answerNow(id, () =>
+        this.#values(
+          id,
+          keys.map((key) => this.#service.readRow(key)),
+        ),
+      );
+    }
+    this.#run(id, 0, false, async (request) => {
+      const rows: (Row | undefined)[] = [];
+      let bytes = 0;
+      for (let i = 0; i < keys.length && bytes < PAGE_BYTES && !request.cancelled; i += KEYS_PER_LOOKUP) {
+        for (const row of await this.#service.readRows(keys.slice(i, i + KEYS_PER_LOOKUP))) {
+          rows.push(row);
+          bytes += row?.length ?? 0;
+        }
+      }
+      return () => this.#values(id, rows);
+    });
+  }
+
+  /** As many of the rows as make a page, at least one. */
+  #values(id: number, rows: readonly (Row | undefined)[]): void {
+    let bytes = 0;
+    let count = 0;
+    while (count < rows.length && (count === 0 || bytes < PAGE_BYTES))
+      bytes += (rows[count++]?.length ?? 0) + 3;
+    const writer = this.#outbound.done(id, 1, bytes);
+    writer.array(count);
+    for (let i = 0; i < count; i++) {
+      const row = rows[i];
+      if (row === undefined) writer.nil();
+      else {
+        writer.bin(row.subarray(valueOffset(row)));
+        this.#outbound.tells(row);
+      }
+    }
+  }
+
+  #scan(id: number, { range, limit, keysOnly }: ScanRequest): void {
+    this.#run(id, 0, true, async (request) => {
+      const keys: string[] = [];
+      const rows: Row[] = [];
+      const scan = this.#service.scanRows(range);
+      const end = await collect(scan, limit, keys, rows, () => request.cancelled || this.#closed);
+      return () => {
+        let bytes = 8;
+        for (let i = 0; i < keys.length; i++) bytes += keys[i]!.length + 4 + (keysOnly ? 0 : rows[i]!.length);
+        const writer = this.#outbound.done(id, 2, bytes);
+        writer.array(keys.length * 2);
+        for (let i = 0; i < keys.length; i++) {
+          const row = rows[i]!;
+          writer.str(keys[i]!);
+          if (keysOnly) writer.nil();
+          else {
+            writer.bin(row.subarray(valueOffset(row)));
+            this.#outbound.tells(row);
+          }
+        }
+        writer.bool(end);
+      };
+    });
+  }
+
+  #write(id: number, { request, bytes }: { request: WriteRequest; bytes: number }): void {
+    this.#run(id, bytes, false, async () => {
+      for (const { kind, value } of request.ops) checkOperation(kind, value);
+      const receipt = await this.#service.write(request);
+      return () => {
+        const writer = this.#outbound.done(id, 4, 96);
+        writer.bin(stampFromHex(receipt.stamp));
+        writer.uint(receipt.replicas);
+        writeText(writer, receipt.token);
+        writer.bool(receipt.superseded);
+      };
+    });
+  }
+
+  #digestBucket(id: number, bucket: number): void {
+    this.#run(id, 0, true, async (request) => {
+      const entries = await this.#service.digestBucket(bucket);
+      for (let i = 0; i < entries.length; i += ENTRIES_PER_PART) {
+        await this.#outbound.unblocked();
+        if (request.cancelled || this.#closed) break;
+        const part = entries.slice(i, i + ENTRIES_PER_PART);
+        const writer = this.#outbound.part(id, 1, part.length * 48);
+        writer.array(part.length * 2);
+        for (const { key, stamp } of part) {
+          writer.str(key);
+          writer.bin(stampFromHex(stamp));
+        }
+        this.#outbound.flush();
+      }
+      return () => void this.#outbound.done(id, 0, 0);
+    });
+  }
+
+  #report(id: number, report: object): void {
+    const text = JSON.stringify(report);
+    writeText(this.#outbound.done(id, 1, text.length), text);
+  }
+
+  #plain(id: number, act: () => Promise<void>): void {
+    this.#run(id, 0, false, async () => {
+      await act();
+      return () => void this.#outbound.done(id, 0, 0);
+    });
+  }
+
+  #answerNow(id: number, answer: () => void): void {
+    try {
+      answer();
+    } catch (error) {
+      this.#failed(id, error);
+    }
+  }
+
+  /** Runs what takes time. `work` resolves to what writes the answer. */
+  #run(id: number, bytes: number, isScan: boolean, work: (request: InProgress) => Promise<() => void>): void {
+    const { inFlightMax, inFlightBytesMax, scansMax } = this.#options;
+    const full =
+      this.#inProgress.size >= inFlightMax ||
+      (this.#bytes > 0 && this.#bytes + bytes > inFlightBytesMax) ||
+      (isScan && this.#scans >= scansMax);
+    if (full) {
+      const message = `${this.#inProgress.size} requests of this connection are in progress, ${this.#scans} of them scans, with ${this.#bytes} bytes: await some of them first`;
+      return this.#outbound.failed(id, new ReadmeshError('OVERLOADED', message));
+    }
+    const request: InProgress = { bytes, isScan, cancelled: false };
+    this.#inProgress.set(id, request);
+    this.#bytes += bytes;
+    if (isScan) this.#scans++;
+    work(request)
+      .then((answer) => {
+        this.#finish(id, request);
+        if (!request.cancelled && !this.#closed) answer();
+      })
+      .catch((error: unknown) => {
+        this.#finish(id, request);
+        if (!request.cancelled && !this.#closed) this.#failed(id, error);
+      });
+  }
+
+  #finish(id: number, request: InProgress): void {
+    if (!this.#inProgress.delete(id)) return;
+    this.#bytes -= request.bytes;
+    if (request.isScan) this.#scans--;
+  }
+
+  #failed(id: number, error: unknown): void {
+    if (isReadmeshError(error)) return this.#outbound.failed(id, error);
+    this.#onFault(error);
+    const internal = new ReadmeshError('INTERNAL', 'the request failed by a fault of this host: see its log');
+    this.#outbound.failed(id, internal);
+  }
+}
+
+/** Number of arguments by operation. */
+const ARGUMENTS: Readonly<Record<number, number>> = {
+  [OP_GET]: 1,
+  [OP_GET_MANY]: 1,
+  [OP_HAS]: 1,
+  [OP_SCAN]: 8,
+  [OP_WRITE]: 5,
+  [OP_STATUS]: 0,
+  [OP_READY]: 2,
+  [OP_REMOVE]: 1,
+  [OP_DIGEST]: 0,
+  [OP_DIGEST_BUCKET]: 1,
+  [OP_VERIFY]: 1,
+};
+
+interface ScanRequest {
+  readonly range: Range;
+  readonly limit: number;
+  readonly keysOnly: boolean;
+}
+
+/** Rows until a page is full. True when there are no more behind them. Closes the scan. */
+async function collect(
+  scan: RowScan,
+  limit: number,
+  keys: string[],
+  rows: Row[],
+  stop: () => boolean,
+): Promise<boolean> {
+  let bytes = 0;
+  try {
+    while (keys.length < limit && bytes < PAGE_BYTES && !stop()) {
+      const next = await scan.next(limit - keys.length);
+      if (next.keys.length === 0) return true;
+      for (let i = 0; i < next.keys.length; i++) {
+        keys.push(next.keys[i]!);
+        rows.push(next.rows[i]!);
+        bytes += next.keys[i]!.length + next.rows[i]!.length;
+      }
+    }
+    return false;
+  } finally {
+    await scan.close();
+  }
+}
+
+function readKeys(frame: ClientFrame): string[] {
+  const count = frame.array('keys', KEYS_PER_GET_MAX);
+  const keys: string[] = [];
+  for (let i = 0; i < count; i++) keys.push(frame.key());
+  return keys;
+}
+
+function readScan(frame: ClientFrame): ScanRequest {
+  const range: Range = {};
+  for (const name of ['gt', 'gte', 'lt', 'lte', 'prefix'] as const)
+    if (!frame.nil()) range[name] = frame.str(name, 0, PREFIX_BYTES_MAX);
+  range.reverse = frame.bool('reverse');
+  const limit = frame.uint('limit', ROWS_PER_PAGE_MAX);
+  if (limit === 0) frame.fail('limit', 'is 0');
+  return { range: { ...range, limit }, limit, keysOnly: frame.bool('keysOnly') };
+}
+
+function readWrite(frame: ClientFrame): { request: WriteRequest; bytes: number } {
+  const first = frame.stamp();
+  const replicas = frame.nil() ? undefined : frame.uint('replicas');
+  const fsync = frame.nil() ? undefined : frame.bool('fsync');
+  const timeoutMs = readTimeout(frame);
+  const count = frame.array('operations', OPS_PER_WRITE_MAX);
+  const stamps = consecutiveStamps(first, count);
+  const ops: WriteOp[] = [];
+  let bytes = 0;
+  for (let i = 0; i < count; i++) {
+    frame.arrayOf('operation', 3);
+    const kind = frame.uint('kind', 0xff);
+    const key = frame.key();
+    const value = frame.value() ? frame.bytes.subarray(frame.from, frame.to) : NO_VALUE;
+    bytes += key.length + value.length;
+    ops.push({ key, kind, value, stamp: stamps[i]! });
+  }
+  const request: WriteRequest = {
+    ops,
+    timeoutMs,
+    ...(replicas === undefined ? {} : { replicas }),
+    ...(fsync === undefined ? {} : { fsync }),
+  };
+  return { request, bytes };
+}
+
+/** What a store must never take: a value that nobody can decode. Throws INVALID_VALUE or UNSUPPORTED. */
+function checkOperation(kind: number, value: Uint8Array): void {
+  if (kind === KIND_REGISTER) guardMsgpack(value, 0, value.length, {}, 'INVALID_VALUE');
+  else if (kind !== KIND_TOMBSTONE)
+    throw new ReadmeshError('UNSUPPORTED', `entries of kind ${kind} are not known here: upgrade this host`);
+  else if (value.length > 0) throw new ReadmeshError('INVALID_VALUE', 'a deletion has no value');
+}
+
+function readLevel(frame: ClientFrame): 'local' | 'synced' {
+  const level = frame.str('level', 0, NAME_BYTES_MAX);
+  return level === 'local' || level === 'synced' ? level : frame.fail('level', 'is neither local nor synced');
+}
+
+function readTimeout(frame: ClientFrame): number {
+  const timeoutMs = frame.uint('timeoutMs', TIMEOUT_MS_MAX);
+  return timeoutMs > 0 ? timeoutMs : frame.fail('timeoutMs', 'is 0');
+}

@@ -1,0 +1,190 @@
+/**
+ * Whom this node gets each origin's frames from, in a mesh that is not full: one broadcast tree per origin (after
+ * Leitão et al., "Epidemic Broadcast Trees", 2007), so that each payload comes about once.
+ *
+ * The tree of an origin is found by its pulses, which are small and flooded over every link: the peer that
+ * brings a pulse first is on the quickest path from the origin, and becomes the parent. Everybody else is asked
+ * to announce only (`prune`), before there ever was a payload to get twice. The next to bring it is the spare; it
+ * gets its own copy from elsewhere, so it is never downstream of this node. When the link to the parent goes, the
+ * spare is told to take over at once (`graft`). A parent that is overtaken in two rounds running is replaced:
+ * once may be a lost packet.
+ *
+ * For a share of the origins the spare sends payloads, too. A tree alone has no second way: a packet lost near
+ * its root makes everybody below wait for a retransmission, which takes longer than to cross the world. A third
+ * of all nodes with two ways in, evenly strewn, heals that for a third more payloads.
+ *
+ * Nothing here decides about correctness: a wrong tree costs a duplicate, or a catch-up session.
+ */
+import { type Core, isSparse } from './core.js';
+import { hashText } from './hash.js';
+import type { Peer } from './peer.js';
+import type { OriginId } from './types.js';
+
+/** Share of the origins, drawn by each node for itself, whose payloads come from the spare as well. */
+const TWOFOLD_SHARE = 1 / 3;
+/** A parent whose pulse comes this much later than the first one, ms, was overtaken. Less is jitter. */
+const OVERTAKEN_MS = 20;
+/** Rounds in a row after which it is replaced. */
+const ROUNDS_MAX = 2;
+
+interface Branch {
+  /** Sends this origin's payloads. */
+  parent: Peer | undefined;
+  spare: Peer | undefined;
+  /** The spare sends them, too. */
+  readonly twofold: boolean;
+  /** Of the latest round of the pulse: who brought it first, when, and whether the parent did so in time. */
+  first: Peer | undefined;
+  firstAt: number;
+  /** When the round before began. */
+  previousAt: number;
+  inTime: boolean;
+  /** Rounds in a row in which the parent was overtaken. */
+  overtaken: number;
+  rounds: number;
+}
+
+export class Trees {
+  readonly #core: Core;
+  /** Of members only. */
+  readonly #branches = new Map<OriginId, Branch>();
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  /** A link was accepted. Either end takes the other to be supplied, unless it says otherwise. */
+  accepted(peer: Peer): void {
+    const core = this.#core;
+    if (!isSparse(core)) return;
+    for (const origin of this.#branches.keys()) peer.lazy.add(origin);
+    if (this.#branches.size * 2 < core.members.active().length)
+      core.send(peer, { type: 'graft', origins: [] });
+  }
+
+  /** The link is gone: spares take over. */
+  gone(peer: Peer): void {
+    const grafts = new Map<Peer, OriginId[]>();
+    for (const [origin, branch] of this.#branches) {
+      if (branch.first === peer) branch.first = undefined;
+      if (branch.spare === peer) branch.spare = undefined;
+      if (branch.parent !== peer) continue;
+      const { spare } = branch;
+      branch.parent = spare;
+      branch.spare = undefined;
+      branch.overtaken = 0;
+      if (spare === undefined || branch.twofold) continue;
+      const origins = grafts.get(spare) ?? [];
+      grafts.set(spare, origins);
+      origins.push(origin);
+    }
+    for (const [spare, origins] of grafts) this.#graft(spare, origins);
+  }
+
+  /** The first copy of a payload came from this peer. */
+  supplied(peer: Peer, origin: OriginId): void {
+    if (!isSparse(this.#core) || peer.origin === origin) return;
+    const branch = this.#branch(origin);
+    if (branch !== undefined) branch.parent ??= peer;
+  }
+
+  /** A payload came once more: whether from a peer that is meant to send it, too. */
+  isWelcome(peer: Peer, origin: OriginId): boolean {
+    const branch = this.#branches.get(origin);
+    return branch !== undefined && this.#isSupplier(branch, peer);
+  }
+
+  /** A pulse of the origin came; `fresh`: for the first time. */
+  pulse(peer: Peer, origin: OriginId, fresh: boolean): void {
+    const branch = this.#branch(origin);
+    if (branch === undefined) return;
+    if (fresh) this.#round(branch, peer, origin);
+    else this.#follow(branch, peer, origin);
+  }
+
+  /** Drops what is kept of origins that are no members. */
+  sweep(): void {
+    const { members } = this.#core;
+    for (const origin of [...this.#branches.keys()])
+      if (!members.isMember(origin)) this.#branches.delete(origin);
+  }
+
+  #branch(origin: OriginId): Branch | undefined {
+    const known = this.#branches.get(origin);
+    const { members, identity } = this.#core;
+    if (known !== undefined || origin === identity.origin || !members.isMember(origin)) return known;
+    const draw = hashText(`${identity.origin}${origin}`).a / 0x1_0000_0000;
+    const branch: Branch = {
+      parent: undefined,
+      spare: undefined,
+      twofold: draw < TWOFOLD_SHARE,
+      first: undefined,
+      firstAt: 0,
+      previousAt: 0,
+      inTime: true,
+      overtaken: 0,
+      rounds: 0,
+    };
+    this.#branches.set(origin, branch);
+    return branch;
+  }
+
+  #round(branch: Branch, peer: Peer, origin: OriginId): void {
+    if (branch.rounds > 0 && !branch.inTime) branch.overtaken += 1;
+    branch.rounds += 1;
+    branch.first = peer;
+    branch.previousAt = branch.firstAt;
+    branch.firstAt = this.#core.now.mono;
+    branch.inTime = branch.parent === undefined || branch.parent === peer;
+    if (branch.parent === undefined) this.#adopt(branch, peer, origin);
+    else if (branch.parent === peer) branch.overtaken = 0;
+    else if (branch.overtaken >= ROUNDS_MAX) this.#replace(branch, peer, origin);
+  }
+
+  #follow(branch: Branch, peer: Peer, origin: OriginId): void {
+    if (peer === branch.parent) {
+      if (this.#core.now.mono - branch.firstAt > OVERTAKEN_MS) return;
+      branch.inTime = true;
+      branch.overtaken = 0;
+      return;
+    }
+    if (branch.spare === undefined) {
+      branch.spare = peer;
+      if (branch.twofold && branch.rounds > 1) this.#graft(peer, [origin]);
+    }
+    // Whoever has had no answer on this link yet may take it that all its payloads are wanted.
+    const isNew = branch.rounds === 1 || peer.openedAt >= branch.previousAt;
+    if (isNew && !this.#isSupplier(branch, peer)) this.#prune(peer, origin);
+  }
+
+  #adopt(branch: Branch, peer: Peer, origin: OriginId): void {
+    branch.parent = peer;
+    if (branch.spare === peer) branch.spare = undefined;
+    if (branch.rounds > 1) this.#graft(peer, [origin]);
+  }
+
+  #replace(branch: Branch, peer: Peer, origin: OriginId): void {
+    const old = branch.parent!;
+    const sent = this.#isSupplier(branch, peer);
+    branch.parent = peer;
+    if (branch.spare === peer || branch.spare === undefined) branch.spare = old;
+    branch.overtaken = 0;
+    branch.inTime = true;
+    if (!sent) this.#graft(peer, [origin]);
+    if (!this.#isSupplier(branch, old)) this.#prune(old, origin);
+  }
+
+  #isSupplier(branch: Branch, peer: Peer): boolean {
+    return branch.parent === peer || (branch.twofold && branch.spare === peer);
+  }
+
+  #graft(peer: Peer, origins: readonly OriginId[]): void {
+    for (const origin of origins) peer.unwanted.delete(origin);
+    this.#core.send(peer, { type: 'graft', origins });
+  }
+
+  /** The origin itself is never pruned: acknowledgements answer its frames. */
+  #prune(peer: Peer, origin: OriginId): void {
+    if (peer.origin !== origin) peer.unwanted.add(origin);
+  }
+}
