@@ -1,6 +1,8 @@
 /** A bench's result: as a table for people, as JSON for programs, with the machine and the versions beside it. */
+import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { cpus, release, totalmem } from 'node:os';
+import { dirname, join } from 'node:path';
 import Table from 'cli-table3';
 import pc from 'picocolors';
 import { version } from '../src/node.js';
@@ -83,14 +85,19 @@ function machine(): { cpu: string; cores: number; memoryBytes: number; os: strin
 }
 
 function versions(): Record<string, string> {
-  const require = createRequire(import.meta.url);
   const found: Record<string, string> = { node: process.version, readmesh: version };
-  for (const name of PACKAGES) {
-    try {
-      found[name] = (require(`${name}/package.json`) as { version: string }).version;
-    } catch {
-      found[name] = 'unknown';
-    }
-  }
+  for (const name of PACKAGES) found[name] = versionOf(name);
   return found;
+}
+
+/** From the package's own package.json, which `exports` may hide: looked for above its main file. */
+function versionOf(name: string): string {
+  const { resolve } = createRequire(import.meta.url);
+  for (let folder = dirname(resolve(name)); folder !== dirname(folder); folder = dirname(folder)) {
+    const file = join(folder, 'package.json');
+    if (!existsSync(file)) continue;
+    const found = JSON.parse(readFileSync(file, 'utf8')) as { name?: string; version?: string };
+    if (found.name === name && found.version !== undefined) return found.version;
+  }
+  return 'unknown';
 }

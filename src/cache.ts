@@ -3,8 +3,8 @@
  * NSDI 2024) evicts about as well as LRU, yet a hit sets one flag instead of moving the entry in a list.
  *
  * Entries stand in a ring in the order in which they came. A hand goes from the oldest to the newest: an entry
- * that was read since the hand last passed is spared once, and loses its flag; the first one that was not is evicted. New
- * entries come in at the newest end, behind which the hand starts over.
+ * that was read since the hand last passed is spared once, and loses its flag; the first one that was not is
+ * evicted. New entries come in at the newest end, behind which the hand starts over.
  *
  * The owner of the cache deletes or replaces a key's value in the same step in which the store's value changes;
  * the cache knows nothing of the store. Values must be shareable (frozen): each hit hands out the same instance.

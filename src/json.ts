@@ -8,7 +8,8 @@
  *     NaN, infinities, -0  {"$number": "NaN" | "Infinity" | "-Infinity" | "-0"}
  *
  * An object that really has one member whose name begins with `$` is wrapped: `{"$literal": {"$price": 1}}`. The
- * member of the wrapped object may hold forms again. Everything else is plain JSON. What is written is read back exactly.
+ * member of the wrapped object may hold forms again. Everything else is plain JSON. What is written is read back
+ * exactly.
  */
 import { isDate, isUint8Array } from 'node:util/types';
 import { ReadmeshError } from './errors.js';

@@ -1,14 +1,14 @@
 /**
  * Proves that bytes from outside are one well-formed msgpack value of the kinds this project writes, without
- * building anything: one pass over the headers, no allocation. A reader that runs after it (frame-reader.ts) needs no
- * bounds checks of its own.
+ * building anything: one pass over the headers, no allocation. A reader that runs after it (frame-reader.ts)
+ * needs no bounds checks of its own.
  *
  * What passes: null, booleans, integers, floats, strings of well-formed UTF-8, binary, arrays, maps whose
- * members are strings other than `__proto__`, and two extensions: -1 (timestamp within the range of a Date)
- * and 0x42 (an integer of any size, two's complement, big-endian). What does not: anything before or after the
- * value, a length that runs past the end, the unused byte 0xc1, every other extension, nesting or element counts above
- * the limits. A decoder may allocate several times the bytes it reads (an empty map of one byte is an object);
- * the limit of elements is what bounds that.
+ * members are strings other than `__proto__`, and three extensions: -1 (timestamp within the range of a Date),
+ * 0x42 (an integer of any size, two's complement, big-endian) and 0x01 (text that begins with U+FEFF). What does
+ * not: anything before or after the value, a length that runs past the end, the unused byte 0xc1, every other
+ * extension, nesting or element counts above the limits. A decoder may allocate several times the bytes it reads
+ * (an empty map of one byte is an object); the limit of elements is what bounds that.
  */
 import { isUtf8 } from 'node:buffer';
 import { type ErrorCode, ReadmeshError } from './errors.js';

@@ -293,8 +293,19 @@ const unpackr = new Unpackr({
 
 function decode(bytes: Uint8Array, from: number, to: number): DecodedValue {
   guardMsgpack(bytes, from, to, undefined, 'INVALID_VALUE');
+  const header = textHeader(bytes[from]!);
+  if (header > 0) {
+    const value = textOf(bytes, from + header, to);
+    return { value, isShareable: true, heapBytes: HEAP_SCALAR + to - from };
+  }
   const settling = new Settling();
   const view = Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from);
   const value = settling.settle(unpackr.unpack(view) as Value);
   return { value, isShareable: !settling.mutable, heapBytes: settling.heapBytes };
+}
+
+/** Bytes before the text of a value that is one string, and nothing but a string; 0 for any other value. */
+function textHeader(first: number): number {
+  if (first >= 0xa0 && first < 0xc0) return 1;
+  return first >= 0xd9 && first <= 0xdb ? 1 + (1 << (first - 0xd9)) : 0;
 }

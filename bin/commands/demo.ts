@@ -65,6 +65,8 @@ class Demo {
   readonly #screen: Screen;
   readonly #report: DemoReport = emptyReport();
   readonly #sample: PhoneRow[] = [];
+  /** Whether the table is the real one, in full. */
+  #isWhole = false;
 
   constructor(options: DemoOptions, screen: Screen) {
     this.#options = options;
@@ -79,8 +81,8 @@ class Demo {
       ...(rowsMax === undefined ? {} : { rowsMax }),
       ...(synthetic === undefined ? {} : { synthetic }),
     });
-    const isWhole = data.source !== 'synthetic' && data.count === PHONE_ROWS;
-    const lookups = await Lookups.of(data, isWhole);
+    this.#isWhole = data.source !== 'synthetic' && data.count === PHONE_ROWS;
+    const lookups = await Lookups.of(data, this.#isWhole);
     this.#screen.title('readmesh: three hosts, one table, and the loss of a disk');
     await using cluster = await this.#startCluster();
     await using client = await connect({ hosts: cluster.addresses });
@@ -306,6 +308,11 @@ class Demo {
     cluster.release();
   }
 
+  #wellKnownKey(): string {
+    const known = 'carrier/en/49151';
+    return this.#isWhole ? known : (this.#sample[0]?.[0] ?? known);
+  }
+
   #conclude(cluster: LocalCluster): void {
     const screen = this.#screen;
     showReport(screen, this.#report);
@@ -316,15 +323,16 @@ class Demo {
     );
     if (!this.#options.keep) return screen.text('');
     const [first] = cluster.addresses;
+    const key = this.#wellKnownKey();
     screen.heading('The cluster is still up');
     for (const line of [
       `export READMESH_HOSTS=${cluster.addresses.join(',')}`,
       'npx readmesh status',
-      'npx readmesh get carrier/en/49151',
-      `curl http://${first}/v1/kv/carrier%2Fen%2F49151`,
+      `npx readmesh get ${key}`,
+      `curl http://${first}/v1/kv/${encodeURIComponent(key)}`,
       '',
       'To stop it and delete its data:',
-      `kill ${cluster.pids.join(' ')}; rm -r ${cluster.folder}`,
+      `kill ${cluster.pids.join(' ')}; sleep 2; rm -r ${cluster.folder}`,
       '',
     ])
       screen.text(line);

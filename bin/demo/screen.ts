@@ -5,7 +5,9 @@ import pc from 'picocolors';
 import { count } from '../cli/format.js';
 
 const BAR_WIDTH = 30;
-const LABEL_WIDTH = 46;
+const LABEL_WIDTH = 54;
+/** No rules between the rows: shorter, and easier to read. */
+const PLAIN_ROWS = { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' };
 
 export interface Progress {
   update(done: number): void;
@@ -40,12 +42,13 @@ export class Screen {
   }
 
   text(text: string): void {
-    this.#line(`  ${text}`);
+    this.#line(text === '' ? '' : `  ${text}`);
   }
 
   table(head: readonly string[], rows: readonly (readonly string[])[]): void {
     const table = new Table({
       ...(head.length === 0 ? {} : { head: head.map((cell) => this.#colors.bold(cell)) }),
+      chars: PLAIN_ROWS,
       style: { head: [], border: [] },
     });
     table.push(...rows.map((row) => [...row]));

@@ -118,8 +118,9 @@ export class ClientFrame extends FrameReader {
     const byte = this.bytes[this.at++]!;
     if (byte === 0xc0) return false;
     if (byte < 0xc4 || byte > 0xc6) this.fail('value', 'is neither binary nor nil');
-    this.from = this.at + (1 << (byte - 0xc4));
-    this.at = this.to = this.from + this.#lengthBefore(this.from);
+    const length = this.#take(1 << (byte - 0xc4));
+    this.from = this.at;
+    this.at = this.to = this.from + length;
     return true;
   }
 
@@ -144,17 +145,21 @@ export class ClientFrame extends FrameReader {
     return parsed as Record<string, unknown>;
   }
 
-  /** Passes over `count` things of any kind. There are no maps and no floats in this protocol. */
+  /** Passes over `count` things of any kind: arguments of operations that are not known here. */
   skip(count: number): void {
     for (let left = count; left > 0; left--) {
-      const byte = this.bytes[this.at]!;
-      if ((byte >= 0x90 && byte <= 0x9f) || byte === 0xdc || byte === 0xdd)
-        left += this.array('skipped', Number.MAX_SAFE_INTEGER);
-      else if ((byte >= 0xa0 && byte <= 0xbf) || (byte >= 0xd9 && byte <= 0xdb))
-        this.str('skipped', 0, Number.MAX_SAFE_INTEGER);
-      else if (byte === 0xc0 || (byte >= 0xc4 && byte <= 0xc6)) this.value();
-      else if (byte === 0xc2 || byte === 0xc3) this.at++;
-      else this.uint('skipped');
+      const byte = this.bytes[this.at++]!;
+      if (byte < 0x80 || byte >= 0xe0 || byte === 0xc0 || byte === 0xc2 || byte === 0xc3) continue;
+      if (byte < 0x90) left += 2 * (byte & 0x0f);
+      else if (byte < 0xa0) left += byte & 0x0f;
+      else if (byte < 0xc0) this.at += byte & 0x1f;
+      else if (byte <= 0xc6) this.#pass(1 << (byte - 0xc4), 0);
+      else if (byte <= 0xc9) this.#pass(1 << (byte - 0xc7), 1);
+      else if (byte <= 0xcb) this.at += 4 << (byte - 0xca);
+      else if (byte <= 0xd3) this.at += 1 << (byte & 3);
+      else if (byte <= 0xd8) this.at += 1 + (1 << (byte - 0xd4));
+      else if (byte <= 0xdb) this.#pass(1 << (byte - 0xd9), 0);
+      else left += (byte <= 0xdd ? 1 : 2) * this.#take(byte % 2 === 0 ? 2 : 4);
     }
   }
 
@@ -172,11 +177,17 @@ export class ClientFrame extends FrameReader {
     return { version, cluster, clusterUid, origin, name, ready, addresses };
   }
 
-  /** The length that ends before `end`, in the bytes since the first byte of the thing. */
-  #lengthBefore(end: number): number {
-    let length = 0;
-    for (let at = this.at; at < end; at++) length = length * 256 + this.bytes[at]!;
-    return length;
+  /** Passes over a length of `size` bytes, what it tells of, and `more` bytes. */
+  #pass(size: number, more: number): void {
+    const length = this.#take(size);
+    this.at += length + more;
+  }
+
+  /** A big-endian integer of `size` bytes. */
+  #take(size: number): number {
+    let value = 0;
+    for (let i = 0; i < size; i++) value = value * 256 + this.bytes[this.at++]!;
+    return value;
   }
 }
 

@@ -142,7 +142,7 @@ export class Hosts implements ConnectionOwner {
         connection.poll(now);
         if (!connection.isOpen) continue;
         if (now >= host.pingAt && (!host.suspect || now >= host.notBefore)) {
-          host.pingAt = now + (host.isFit ? pingMs : Math.min(pingMs, this.#jittered(host.failures)));
+          host.pingAt = now + pingMs;
           connection.ping();
         }
         if (host.isFit && --wanted < 0 && connection.pending === 0 && now - connection.usedAt > surplusMs)
@@ -189,7 +189,8 @@ export class Hosts implements ConnectionOwner {
     host.refused = undefined;
     host.ready = greeting.ready;
     host.suspect = false;
-    if (!greeting.ready) host.failures++;
+    if (!greeting.ready)
+      host.pingAt = Math.min(host.pingAt, performance.now() + this.#jittered(++host.failures));
     host.problem = greeting.ready ? undefined : 'not ready yet';
     if (elapsedMs > 0) host.roundTripMs += (elapsedMs - host.roundTripMs) / (host.roundTripMs === 0 ? 1 : 4);
     if (!this.#only) this.#learn(greeting.addresses);

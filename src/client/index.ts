@@ -54,7 +54,7 @@ export interface ConnectOptions {
  */
 export async function connect(options: ConnectOptions): Promise<LightClient> {
   const { hosts, cluster, only = false } = options;
-  if (!Array.isArray(hosts) || hosts.length === 0)
+  if (!Array.isArray(hosts) || hosts.length === 0 || hosts.some((host) => typeof host !== 'string'))
     throw new ReadmeshError('INVALID_OPTION', "hosts names at least one host, as in ['127.0.0.1:7700']");
   const client = new Client({ hosts, cluster, only, options: tuned(options) });
   try {

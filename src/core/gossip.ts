@@ -135,6 +135,7 @@ export class Gossip {
     if (!this.#links.checkClock(peer, beat.wallMs)) return;
     core.detector.heard(peer.origin, core.now.mono);
     peer.beatAt = core.now.mono;
+    peer.roundTripMs ??= core.now.mono - peer.openedAt;
     const joined = peer.clusterUid !== beat.clusterUid && beat.clusterUid === core.identity.uid;
     peer.phase = beat.phase;
     peer.clusterUid = beat.clusterUid;

@@ -5,17 +5,17 @@
  * Two nodes that dial each other end with the link that the smaller origin dialed; both sides know which.
  *
  * Dialing is level-triggered: `reconcile` compares the member table (and the seeds) with the links there are,
- * again and again. Up to `fullMeshMax` members every one is wanted; above that the next living member in the
- * ring of names (which keeps the mesh in one piece) and random others up to `meshLinks`.
+ * again and again. Up to `fullMeshMax` members every one is wanted; above that neighbours.ts chooses.
  *
  * A clock that runs ahead of ours by more than the drift bound is refused; it is the one ahead that is tested,
  * since a delayed message only ever makes a clock look late. Both sides thus hear of it, and a node that most
  * of the others refuse knows that the fault is its own.
  */
-import type { Core } from './core.js';
+import { type Core, isSparse } from './core.js';
 import type { LinkId } from './io.js';
 import type { Lifecycle } from './lifecycle.js';
 import type { Hello, Refuse } from './messages.js';
+import { Neighbours } from './neighbours.js';
 import { Peer } from './peer.js';
 import type { MemberRow, OriginId } from './types.js';
 
@@ -43,6 +43,8 @@ export class Links {
   readonly #lifecycle: Lifecycle;
   readonly #handlers: LinkHandlers;
   readonly #dials = new Map<string, Dial>();
+  readonly #dialing = new Set<string>();
+  readonly #neighbours: Neighbours;
   /** Peers (by name) that refused us, or that we refused, for their clock: until when that counts. */
   readonly #skewed = new Map<string, number>();
   /** What peers last refused us for, by code: the text, and until when it counts as a present issue. */
@@ -53,6 +55,14 @@ export class Links {
     this.#core = core;
     this.#lifecycle = lifecycle;
     this.#handlers = handlers;
+    const pending = (): number => this.#pending();
+    this.#neighbours = new Neighbours(core, {
+      get pending() {
+        return pending();
+      },
+      failures: (row) => this.#dials.get(row.address)?.failures ?? 0,
+      close: (peer, reason) => this.close(peer, reason),
+    });
   }
 
   start(): void {
@@ -64,7 +74,10 @@ export class Links {
     const core = this.#core;
     const peer = new Peer(link, dialed, core.now.mono);
     core.peers.set(link, peer);
-    if (dialed !== undefined) this.#dial(dialed).state = 'open';
+    if (dialed !== undefined) {
+      this.#dial(dialed).state = 'open';
+      this.#dialing.delete(dialed);
+    }
     core.send(peer, this.#hello());
   }
 
@@ -76,6 +89,7 @@ export class Links {
   dialFailed(address: string, reason: string): void {
     const dial = this.#dial(address);
     dial.state = 'idle';
+    this.#dialing.delete(address);
     dial.failures += 1;
     if (dial.failures === 1) this.#core.log('warn', 'unreachable', { address, reason });
     this.#backOff(dial);
@@ -195,7 +209,7 @@ export class Links {
 
   #reconcileSeeds(): void {
     const core = this.#core;
-    const addresses = new Set(core.members.active().map((row) => row.address));
+    const isMembers = (seed: string): boolean => core.members.active().some((row) => row.address === seed);
     const newcomers: Peer[] = [];
     let unknown = 0;
     for (const seed of core.config.join) {
@@ -206,12 +220,19 @@ export class Links {
         .find((p) => p.dialed === seed || p.hello?.address === seed || p.origin === dial.origin);
       if (peer === undefined || peer.clusterUid !== '') unknown += 1;
       else newcomers.push(peer);
-      if (peer === undefined && !addresses.has(seed)) this.#dialIfDue(seed, 0);
+      if (peer === undefined && !isMembers(seed)) this.#dialIfDue(seed, 0);
     }
     if (core.config.join.length > 0) {
       const inbound = core.linked().filter((p) => p.clusterUid === '' && !newcomers.includes(p));
       this.#lifecycle.seedsAre({ unknown, newcomers: [...newcomers, ...inbound] });
     }
+  }
+
+  /** Links on their way: being dialed, or shaking hands. */
+  #pending(): number {
+    let count = this.#dialing.size;
+    for (const peer of this.#core.peers.values()) if (peer.hello === undefined) count += 1;
+    return count;
   }
 
   #hello(): Hello {
@@ -263,7 +284,7 @@ export class Links {
       ];
     const limit =
       members.active().length > options.fullMeshMax ? options.meshLinks * 3 : options.fullMeshMax * 2;
-    if (core.linked().length >= limit && hello.phase === 'ready' && !this.#isNeighbour(hello.name))
+    if (core.linked().length >= limit && hello.phase === 'ready' && !this.#neighbours.isNeighbour(hello.name))
       return ['OVERLOADED', 'this node has enough links: try another member'];
     for (const other of core.linked()) {
       if (now.mono - other.heardAt >= options.beatMs * 2) continue;
@@ -334,7 +355,9 @@ export class Links {
       dial.state = 'idle';
       this.#backOff(dial);
     }
-    if (peer.hello !== undefined) this.#handlers.onGone(peer, lost);
+    if (peer.hello === undefined) return;
+    this.#neighbours.gone(peer, lost);
+    this.#handlers.onGone(peer, lost);
   }
 
   #dial(address: string): Dial {
@@ -360,50 +383,24 @@ export class Links {
     if (fresh && courtesyMs > 0) dial.notBefore = now.mono + courtesyMs;
     if (dial.state !== 'idle' || dial.self || now.mono < dial.notBefore) return;
     dial.state = 'dialing';
+    this.#dialing.add(address);
     this.#core.emit({ type: 'dial', address });
   }
 
   /** Of two members the one with the smaller name dials first, so that most pairs never make two links. */
   #courtesy(member: MemberRow): number {
     const { config, options } = this.#core;
-    return config.address === '' || config.name < member.name ? 0 : this.#core.jitter(options.beatMs);
+    const first = config.address === '' || config.name < member.name || isSparse(this.#core);
+    return first ? 0 : this.#core.jitter(options.beatMs);
   }
 
   /** Members to dial now: unlinked and wanted. */
   #wanted(): MemberRow[] {
     const core = this.#core;
-    const linkedOrigins = new Set(core.linked().map((peer) => peer.origin));
-    const others = core.members.active().filter((row) => row.name !== core.config.name && row.address !== '');
-    if (others.length < core.options.fullMeshMax)
-      return others.filter((row) => !linkedOrigins.has(row.origin));
-    const wanted = this.#ringSuccessors(others, linkedOrigins);
-    let missing = core.options.meshLinks - linkedOrigins.size - wanted.length;
-    for (const row of others) if (this.#dials.get(row.address)?.state === 'dialing') missing -= 1;
-    const pool = others.filter((row) => !linkedOrigins.has(row.origin) && !wanted.includes(row));
-    while (missing-- > 0 && pool.length > 0)
-      wanted.push(...pool.splice(Math.floor(core.deps.random() * pool.length), 1));
-    return wanted;
-  }
-
-  /** The next member in the ring of names, and those after it while it does not answer. */
-  #ringSuccessors(others: readonly MemberRow[], linkedOrigins: ReadonlySet<OriginId>): MemberRow[] {
-    const start = others.findIndex((row) => row.name > this.#core.config.name);
-    const out: MemberRow[] = [];
-    for (let i = 0; i < others.length; i++) {
-      const row = others[(Math.max(start, 0) + i) % others.length]!;
-      if (linkedOrigins.has(row.origin)) break;
-      out.push(row);
-      if ((this.#dials.get(row.address)?.failures ?? 0) < 2) break;
-    }
-    return out;
-  }
-
-  #isNeighbour(name: string): boolean {
-    const active = this.#core.members.active();
-    const at = active.findIndex((row) => row.name === name);
-    const mine = active.findIndex((row) => row.name === this.#core.config.name);
-    if (at < 0 || mine < 0) return true;
-    const distance = (at - mine + active.length) % active.length;
-    return distance === 1 || distance === active.length - 1;
+    if (isSparse(core)) return this.#neighbours.wanted();
+    const linked = new Set(core.linked().map((peer) => peer.origin));
+    return core.members
+      .active()
+      .filter((row) => row.name !== core.config.name && row.address !== '' && !linked.has(row.origin));
   }
 }

@@ -35,6 +35,8 @@ export class Peer {
   /** Since when its member table differs from ours. */
   membersDifferSince: number | undefined;
   congested = false;
+  /** From our hello to the first beat, which answers it, ms. */
+  roundTripMs: number | undefined;
   /** Monotonic ms of the last beat. */
   beatAt = Number.NEGATIVE_INFINITY;
 

@@ -70,10 +70,12 @@ export class Trees {
       if (branch.spare === peer) branch.spare = undefined;
       if (branch.parent !== peer) continue;
       const { spare } = branch;
-      branch.parent = spare;
+      branch.parent = undefined;
       branch.spare = undefined;
       branch.overtaken = 0;
-      if (spare === undefined || branch.twofold) continue;
+      if (spare === undefined) continue;
+      this.#setParent(branch, spare, origin);
+      if (branch.twofold) continue;
       const origins = grafts.get(spare) ?? [];
       grafts.set(spare, origins);
       origins.push(origin);
@@ -85,7 +87,7 @@ export class Trees {
   supplied(peer: Peer, origin: OriginId): void {
     if (!isSparse(this.#core) || peer.origin === origin) return;
     const branch = this.#branch(origin);
-    if (branch !== undefined) branch.parent ??= peer;
+    if (branch !== undefined && branch.parent === undefined) this.#setParent(branch, peer, origin);
   }
 
   /** A payload came once more: whether from a peer that is meant to send it, too. */
@@ -158,7 +160,7 @@ export class Trees {
   }
 
   #adopt(branch: Branch, peer: Peer, origin: OriginId): void {
-    branch.parent = peer;
+    this.#setParent(branch, peer, origin);
     if (branch.spare === peer) branch.spare = undefined;
     if (branch.rounds > 1) this.#graft(peer, [origin]);
   }
@@ -166,12 +168,18 @@ export class Trees {
   #replace(branch: Branch, peer: Peer, origin: OriginId): void {
     const old = branch.parent!;
     const sent = this.#isSupplier(branch, peer);
-    branch.parent = peer;
+    this.#setParent(branch, peer, origin);
     if (branch.spare === peer || branch.spare === undefined) branch.spare = old;
     branch.overtaken = 0;
     branch.inTime = true;
     if (!sent) this.#graft(peer, [origin]);
     if (!this.#isSupplier(branch, old)) this.#prune(old, origin);
+  }
+
+  /** Nothing goes back to where it comes from, even where another supplier is first once. */
+  #setParent(branch: Branch, peer: Peer, origin: OriginId): void {
+    branch.parent = peer;
+    peer.lazy.add(origin);
   }
 
   #isSupplier(branch: Branch, peer: Peer): boolean {

@@ -34,6 +34,8 @@ const SILENT: Logger = { info: () => {}, warn: () => {}, error: () => {} };
 /** How long a stop waits for the disk and for acknowledgements, ms. */
 const DRAIN_MS = 5_000;
 const INSECURE_WARNING_MS = 60_000;
+/** A member that has not answered `verify` for this long cannot be reached. */
+const VERIFY_REACH_MS_MAX = 5_000;
 /** How often `ready('synced')` looks again, ms. */
 const SYNC_POLL_MS = 20;
 
@@ -220,7 +222,10 @@ export class Node implements NodeService {
     this.#gate();
     const { core } = this.#driver;
     const remotes = core.memberViews().filter((member) => !member.self);
-    const others = remotes.map((member) => remoteMember(member.name, member.address, timeoutMs));
+    // The report has to be out before the caller stops waiting for it: reaching a member and waiting for equal
+    // vectors each get a part of the time, the hashing gets the rest.
+    const reachMs = Math.min(VERIFY_REACH_MS_MAX, timeoutMs / 4);
+    const others = remotes.map((member) => remoteMember(member.name, member.address, reachMs));
     const self = {
       name: core.config.name,
       address: this.#address,
@@ -229,7 +234,7 @@ export class Node implements NodeService {
       bucket: (bucket: number) => this.digestBucket(bucket),
     };
     try {
-      return await compareMembers([self, ...others], timeoutMs);
+      return await compareMembers([self, ...others], timeoutMs / 2);
     } finally {
       await Promise.all(others.map((other) => other.close()));
     }

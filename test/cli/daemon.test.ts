@@ -162,7 +162,7 @@ describe('a cluster', () => {
   test('status and members show every member; verify finds the copies identical', async () => {
     const [n1, n2] = nodes as [Daemon, Daemon, Daemon];
     for (let i = 0; i < 20; i++)
-      await n1.cli('put', `k${i}`, String(i)).then((run) => expect(run.code).toBe(0));
+      expect((await n1.fetch(`/v1/kv/k${i}`, { method: 'PUT', body: String(i) })).status).toBe(200);
     const members = lines((await n2.cli('members', '--json')).stdout)[0] as {
       name: string;
       address: string;
@@ -203,6 +203,27 @@ describe('serve', () => {
     for (const line of lines(node.stderr)) expect(line).toHaveProperty('level');
     expect(await node.stop()).toEqual({ code: 0, signal: null });
     expect(node.stderr).toContain('"event":"stopped"');
+  });
+
+  test('a second signal ends it on the spot, in the middle of draining', async () => {
+    const node = await startDaemon();
+    // A write that nobody else will acknowledge keeps the first stop waiting.
+    const write = node
+      .fetch('/v1/kv/a?replicas=2&timeoutMs=60000', { method: 'PUT', body: '1' })
+      .catch(() => {});
+    const unacknowledged = async (): Promise<number> => {
+      const status = (await (await node.fetch('/v1/status')).json()) as {
+        queues: { unacknowledged: number };
+      };
+      return status.queues.unacknowledged;
+    };
+    await expect.poll(unacknowledged).toBe(1);
+    process.kill(node.pid, 'SIGTERM');
+    await node.logged('stopping');
+    process.kill(node.pid, 'SIGTERM');
+    expect(await node.exited()).toEqual({ code: 128 + 15, signal: null });
+    expect(node.stderr).toContain('"event":"stop-forced"');
+    await write;
   });
 
   test('serves again what it held when it was killed', async () => {

@@ -313,7 +313,9 @@ export class SimNode {
       case 'open-scan':
         return this.#openScan(effect);
       case 'read-scan':
-        return this.#later(this.#diskMs(), () => this.#readScan(effect.scan, effect.rowsMax, effect.bytesMax));
+        return this.#later(this.#diskMs(), () =>
+          this.#readScan(effect.scan, effect.rowsMax, effect.bytesMax),
+        );
       case 'close-scan':
         this.scans.delete(effect.scan);
         return;
@@ -390,7 +392,8 @@ export class SimNode {
     const batch = this.#writing;
     this.#writing = undefined;
     if (batch === undefined || this.#landed) return;
-    const lands = !this.diskFaults.full && this.diskFaults.nextWrite === undefined && this.#random.chance(0.5);
+    const lands =
+      !this.diskFaults.full && this.diskFaults.nextWrite === undefined && this.#random.chance(0.5);
     this.world.ledger.mattered(lands ? 'tornBatchLanded' : 'tornBatchLost');
     if (lands) this.world.oracle.apply(this, batch);
   }

@@ -104,7 +104,8 @@ export class Oracle {
     const { origin } = core.identity;
     const owner = this.#owners.get(origin);
     if (owner !== node) this.#owners.set(origin, node);
-    if (input.type === 'message' && input.message.type === 'push') this.#receivedPush(node, input.link, input.message);
+    if (input.type === 'message' && input.message.type === 'push')
+      this.#receivedPush(node, input.link, input.message);
   }
 
   /** The batch reaches the disk. */
@@ -130,7 +131,10 @@ export class Oracle {
     }
     node.disk.apply(batch);
     for (const [, { row }] of batch.rows)
-      if (stampMsOf(row) > image.hlc.ms || (stampMsOf(row) === image.hlc.ms && stampCounterOf(row) > image.hlc.counter))
+      if (
+        stampMsOf(row) > image.hlc.ms ||
+        (stampMsOf(row) === image.hlc.ms && stampCounterOf(row) > image.hlc.counter)
+      )
         throw new Violation('clock', `${node.name} stores ${show(row)} above its stored clock`);
     if (!this.damaged.has(node))
       for (const [origin, head] of batch.heads) this.#checkHead(node, origin, before.get(origin)!, head);
@@ -149,17 +153,22 @@ export class Oracle {
     } else if (message.type === 'beat') {
       for (const [origin, head] of message.vector)
         if (head > (node.disk.image.heads.get(origin) ?? 0))
-          throw new Violation('written', `${node.name} announces ${origin}:${head}, which is not on its disk`);
+          throw new Violation(
+            'written',
+            `${node.name} announces ${origin}:${head}, which is not on its disk`,
+          );
     } else if (message.type === 'ack') {
       for (const link of links)
         for (const frame of message.frames) {
           const push = this.#received.get(`${node.id}/${link}`)?.get(frame);
-          if (push === undefined) throw new Violation('written', `${node.name} acknowledges frame ${frame}, never received`);
+          if (push === undefined)
+            throw new Violation('written', `${node.name} acknowledges frame ${frame}, never received`);
           for (let i = 0; i < push.keys.length; i++) {
             const key = push.keys[i]!;
             mustHold(node, key, node.disk.image.rows.get(key), push.rows[i]!, 'acknowledges');
           }
-          if (message.flushed && !node.disk.flushes) throw new Violation('written', `${node.name} claims to flush`);
+          if (message.flushed && !node.disk.flushes)
+            throw new Violation('written', `${node.name} claims to flush`);
         }
     }
   }
@@ -171,7 +180,10 @@ export class Oracle {
     if (scheduler.now - write.issuedAt > timeout + ANSWER_SLACK_MS && node.stalledAt < write.issuedAt)
       throw new Violation('deadline', `${node.name} answered after ${scheduler.now - write.issuedAt} ms`);
     if (effect.type === 'rejected') {
-      ledger.note(node.name, () => `write ${write.ops.map((op) => op.key).join(',')} rejected ${effect.code}`);
+      ledger.note(
+        node.name,
+        () => `write ${write.ops.map((op) => op.key).join(',')} rejected ${effect.code}`,
+      );
       this.#checkHonest(node, effect.code);
       return;
     }
@@ -191,9 +203,14 @@ export class Oracle {
     if (queue.bytes > options.pendingBytesMax + room)
       throw new Violation('caps', `${node.name} queues ${queue.bytes} bytes`);
     if (queue.rows < 0 || queue.bytes < 0 || acks.bytes < 0)
-      throw new Violation('caps', `${node.name} counts ${queue.rows} rows, ${queue.bytes} and ${acks.bytes} bytes`);
-    if (node.scans.size > options.sessionsServedMax) throw new Violation('caps', `${node.name} serves ${node.scans.size} scans`);
-    if (input.type === 'writes' && input.writes.some(({ id }) => node.open.has(id))) this.#checkAccepted(node);
+      throw new Violation(
+        'caps',
+        `${node.name} counts ${queue.rows} rows, ${queue.bytes} and ${acks.bytes} bytes`,
+      );
+    if (node.scans.size > options.sessionsServedMax)
+      throw new Violation('caps', `${node.name} serves ${node.scans.size} scans`);
+    if (input.type === 'writes' && input.writes.some(({ id }) => node.open.has(id)))
+      this.#checkAccepted(node);
   }
 
   // Disks that are lost.
@@ -208,11 +225,14 @@ export class Oracle {
         if (obligation.fsync && !flushedToo) continue;
         if (!covers(held, obligation.stamp)) continue;
         const now = node.disk.image.rows.get(key);
-        if (covers(now, obligation.stamp)) continue;
+        if (!this.damaged.has(node) && covers(now, obligation.stamp)) continue;
         obligation.lost.add(host);
         if (this.holders(obligation).size > 0) continue;
         if (obligation.lost.size < obligation.replicas)
-          throw new Violation('durability', `${key} at ${obligation.stamp} was lost with ${obligation.lost.size} hosts, acknowledged by ${obligation.replicas}`);
+          throw new Violation(
+            'durability',
+            `${key} at ${obligation.stamp} was lost with ${obligation.lost.size} hosts, acknowledged by ${obligation.replicas}`,
+          );
         list.splice(list.indexOf(obligation), 1);
       }
     }
@@ -226,6 +246,12 @@ export class Oracle {
       if (covers(node.disk.image.rows.get(obligation.key), obligation.stamp)) out.add(node.host);
     }
     return out;
+  }
+
+  /** A bit of its disk flipped: nothing on it counts any more. */
+  diskDamaged(node: SimNode): void {
+    this.damaged.add(node);
+    this.diskChanged(node, node.disk.image, true);
   }
 
   /** Of a disk that lost no data: all heads against all that was ever accepted. */
@@ -244,7 +270,10 @@ export class Oracle {
     const known = list[seq];
     if (known !== undefined) {
       if (known.row !== row && (known.key !== key || Buffer.compare(known.row, row) !== 0))
-        throw new Violation('reuse', `${origin}:${seq} is ${known.key} ${show(known.row)} and ${key} ${show(row)}`);
+        throw new Violation(
+          'reuse',
+          `${origin}:${seq} is ${known.key} ${show(known.row)} and ${key} ${show(row)}`,
+        );
       return false;
     }
     if (this.#owners.get(origin) !== node)
@@ -281,7 +310,8 @@ export class Oracle {
     const list = this.#accepted.get(origin) ?? [];
     const { rows } = node.disk.image;
     if (to < from) throw new Violation('heads', `${node.name} lowered ${origin} from ${from} to ${to}`);
-    if (to >= Math.max(1, list.length)) throw new Violation('heads', `${node.name} claims ${origin}:${to}, never given out`);
+    if (to >= Math.max(1, list.length))
+      throw new Violation('heads', `${node.name} claims ${origin}:${to}, never given out`);
     for (let seq = from + 1; seq <= to; seq++) {
       const known = list[seq];
       if (known === undefined) continue;
@@ -305,7 +335,8 @@ export class Oracle {
   #checkAccepted(node: SimNode): void {
     const { hlc, queue } = node.core!;
     const { options } = this.#world;
-    if (queue.rows > options.pendingRowsMax) throw new Violation('caps', `${node.name} queues ${queue.rows} rows`);
+    if (queue.rows > options.pendingRowsMax)
+      throw new Violation('caps', `${node.name} queues ${queue.rows} rows`);
     const stored = node.disk.image.hlc;
     if (hlc.ms < stored.ms || (hlc.ms === stored.ms && hlc.counter < stored.counter))
       throw new Violation('clock', `${node.name} stamps below what it holds`);
@@ -316,7 +347,8 @@ export class Oracle {
   #checkHonest(node: SimNode, code: string): void {
     const core = node.core!;
     if (!['STORE_FAILED', 'CLOCK_SKEW', 'REMOVED', 'DUPLICATE_ORIGIN'].includes(code)) {
-      if (code === 'NOT_READY' && core.ready) throw new Violation('honest', `${node.name} refuses as not ready, but is`);
+      if (code === 'NOT_READY' && core.ready)
+        throw new Violation('honest', `${node.name} refuses as not ready, but is`);
       return;
     }
     if (!core.issues().some((issue) => issue.code === code))
@@ -337,7 +369,8 @@ export class Oracle {
         if ((!fsync || disk.flushes) && covers(disk.image.rows.get(key), stamp)) hosts.add(other.host);
       }
       for (const lost of this.#lostDisks) {
-        if (lost.at < write.issuedAt || hosts.has(lost.host) || !covers(lost.image.rows.get(key), stamp)) continue;
+        if (lost.at < write.issuedAt || hosts.has(lost.host) || !covers(lost.image.rows.get(key), stamp))
+          continue;
         hosts.add(lost.host);
         obligation.lost.add(lost.host);
       }

@@ -6,7 +6,7 @@
  * Swarm testing (Groce et al., 2012): each seed leaves out a random half of the kinds of faults and draws the
  * rates of the others log-uniformly, so that rare combinations get seeds in which nothing else interferes.
  */
-import { type CoreOptions, TRANSPORT_DEFAULTS } from '../../src/options.js';
+import type { CoreOptions } from '../../src/options.js';
 import type { NetworkRates } from './network.js';
 import { Random } from './random.js';
 
@@ -91,7 +91,10 @@ export function drawPlan(seed: number, limits: PlanLimits = {}): Plan {
     allJoin: random.chance(0.3),
     sharedHost: nodes > 2 && random.chance(0.15),
     flushes: !random.chance(0.2),
-    options: { ...(tinyCaps ? drawTinyCaps(random) : {}), ackTimeoutMs: Math.round(random.logBetween(200, 3_000)) },
+    options: {
+      ...(tinyCaps ? drawTinyCaps(random) : {}),
+      ackTimeoutMs: Math.round(random.logBetween(200, 3_000)),
+    },
     tinyCaps,
     rates: {
       delayMs: random.logBetween(0.1, 60),
@@ -100,7 +103,9 @@ export function drawPlan(seed: number, limits: PlanLimits = {}): Plan {
       duplicate: stormy && random.chance(0.7) ? random.logBetween(0.005, 0.3) : 0,
     },
     diskMs: random.logBetween(0.2, 20),
-    clockOffsetsMs: Array.from({ length: nodes }, () => (skewed ? Math.round(random.between(-2_300, 2_300)) : 0)),
+    clockOffsetsMs: Array.from({ length: nodes }, () =>
+      skewed ? Math.round(random.between(-2_300, 2_300)) : 0,
+    ),
     durationMs,
     minority: random.pick(['dead', 'stopped', 'cut', 'oneWay', 'none', 'none'] as const),
     healOrder: Array.from({ length: nodes }, () => random.next()),
@@ -154,6 +159,3 @@ function drawEvents(random: Random, plan: Omit<Plan, 'events'>, writesMax: numbe
   }
   return events.sort((a, b) => a.at - b.at);
 }
-
-/** The deadline of a dial, and with it the time by which a healed network has noticed, is the transport's. */
-export const DIAL_TIMEOUT_MS = TRANSPORT_DEFAULTS.dialTimeoutMs;

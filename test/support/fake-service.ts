@@ -237,7 +237,11 @@ export class FakeHost {
   async start(): Promise<this> {
     const server = createServer();
     this.#server = server;
-    this.#webSockets = new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload: 8_388_608 });
+    this.#webSockets = new WebSocketServer({
+      noServer: true,
+      perMessageDeflate: false,
+      maxPayload: 8_388_608,
+    });
     server.on('connection', (socket) => {
       this.#sockets.add(socket);
       socket.on('close', () => this.#sockets.delete(socket));
@@ -291,5 +295,7 @@ export class FakeHost {
 
 /** [[id, 1, version]], with an id of any width. */
 function isPing(frame: Buffer): boolean {
-  return frame.length <= 14 && frame.at(-2) === 1 && frame.at(-1) === 1 && frame[4] === 1 && frame[5] === 0x93;
+  return (
+    frame.length <= 14 && frame.at(-2) === 1 && frame.at(-1) === 1 && frame[4] === 1 && frame[5] === 0x93
+  );
 }

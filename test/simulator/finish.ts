@@ -1,0 +1,192 @@
+/**
+ * The end of a run. Safety was checked all along; now liveness: a random majority is healed, the others stay
+ * broken for good, and the healed ones must come to hold the same, byte for byte, within a bounded virtual time,
+ * with everything that was acknowledged in it, and go on to take writes.
+ */
+import { KIND_REGISTER } from '../../src/core/entry.js';
+import { Violation } from './faults.js';
+import { type Injector, isReadyOnDisk } from './inject.js';
+import type { SimNode, WriteResult } from './node.js';
+import type { Obligation } from './oracle.js';
+import type { Plan } from './plan.js';
+import type { World } from './world.js';
+
+/**
+ * Longest time in which healed nodes may still differ, ms. The longest single wait in it is a session that
+ * stalled (10 s), then the longest pause between dials (5 s), then a session of its own.
+ */
+export const CONVERGENCE_MS_MAX = 45_000;
+const POLL_MS = 250;
+
+export class Finish {
+  readonly #world: World;
+  readonly #plan: Plan;
+  readonly #nodes: readonly SimNode[];
+  readonly #injector: Injector;
+
+  constructor(world: World, plan: Plan, nodes: readonly SimNode[], injector: Injector) {
+    this.#world = world;
+    this.#plan = plan;
+    this.#nodes = nodes;
+    this.#injector = injector;
+  }
+
+  /** Returns how long the healed ones took, virtual ms. */
+  run(): number {
+    const healed = this.#heal();
+    const due = this.#due(healed);
+    const from = this.#world.scheduler.now;
+    const limit = this.#limit(healed);
+    while (this.#difference(healed) !== undefined) {
+      if (this.#world.scheduler.now - from > limit)
+        throw new Violation('convergence', `after ${limit} ms, ${this.#difference(healed)}`);
+      this.#world.run(POLL_MS);
+    }
+    const took = this.#world.scheduler.now - from;
+    this.#checkEqual(healed);
+    for (const obligation of due)
+      if (
+        this.#world.oracle.holders(obligation, healed).size !== new Set(healed.map(({ host }) => host)).size
+      )
+        throw new Violation('durability', `${obligation.key} at ${obligation.stamp} is not held by all`);
+    this.#checkUsable(healed);
+    return took;
+  }
+
+  #heal(): SimNode[] {
+    const { ledger, network } = this.#world;
+    ledger.note('all', () => 'heals');
+    this.#injector.healed = true;
+    this.#injector.removeClones();
+    const healed = this.#chooseHealed();
+    const broken = this.#nodes.filter((node) => !healed.includes(node));
+    const { minority } = this.#plan;
+    network.heal((a, b) => {
+      const between = healed.includes(a) !== healed.includes(b);
+      return between && (minority === 'cut' || (minority === 'oneWay' && healed.includes(a)));
+    }, this.#nodes);
+    for (const node of broken) {
+      if (minority === 'dead') node.kill();
+      else if (minority === 'stopped') node.pause();
+    }
+    for (const node of healed) this.#repair(node);
+    return healed;
+  }
+
+  /** A strict majority in which somebody holds everything; all, if nobody does. */
+  #chooseHealed(): SimNode[] {
+    const { healOrder, minority } = this.#plan;
+    const holds = (node: SimNode): boolean => isReadyOnDisk(node) && !this.#world.oracle.damaged.has(node);
+    const order = [...this.#nodes].sort((a, b) => healOrder[a.id]! - healOrder[b.id]!);
+    if (minority === 'none' || !order.some(holds)) return order;
+    const healed = order.slice(0, Math.floor(order.length / 2) + 1);
+    if (!healed.some(holds)) healed[0] = order.find(holds)!;
+    return healed;
+  }
+
+  #repair(node: SimNode): void {
+    node.clockOffsetMs = 0;
+    node.frozenWall = undefined;
+    Object.assign(node.diskFaults, { nextWrite: undefined, nextRead: false, full: false, slowMs: 0 });
+    node.proceed();
+    if (this.#world.oracle.damaged.has(node)) this.#injector.wipe(node);
+    const { core } = node;
+    if (core?.identity.phase === 'failed') node.kill();
+    node.start();
+  }
+
+  /** Acknowledged operations that the healed ones must hold in the end. */
+  #due(healed: readonly SimNode[]): Obligation[] {
+    const { oracle } = this.#world;
+    const out: Obligation[] = [];
+    for (const list of oracle.obligations.values())
+      for (const obligation of list) {
+        if (oracle.holders(obligation, healed).size > 0) {
+          out.push(obligation);
+          continue;
+        }
+        const gone = new Set([...obligation.lost, ...oracle.holders(obligation)]);
+        if (gone.size < obligation.replicas)
+          throw new Violation(
+            'durability',
+            `${obligation.key} at ${obligation.stamp}, acknowledged by ${obligation.replicas}, is gone with ${gone.size} hosts`,
+          );
+      }
+    return out;
+  }
+
+  /** Stamps of a clock that was ahead are refused until true time comes near. */
+  #limit(healed: readonly SimNode[]): number {
+    const ahead = healed.map((node) => node.disk.image.hlc.ms - this.#world.wall());
+    return CONVERGENCE_MS_MAX + Math.max(0, ...ahead);
+  }
+
+  /** Why they have not converged yet. */
+  #difference(healed: readonly SimNode[]): string | undefined {
+    const first = healed[0]!;
+    for (const node of healed) {
+      const core = node.core!;
+      if (!core.ready) return `${node.name} is ${core.identity.phase}`;
+      if (core.queue.tail() !== undefined || core.acks.unsettled > 0) return `${node.name} is busy`;
+      if (core.written.hash !== first.core!.written.hash)
+        return `the vectors of ${first.name} and ${node.name} differ`;
+      const issues = core.issues();
+      if (issues.length > 0) return `${node.name} complains: ${issues.map(({ code }) => code).join(', ')}`;
+      if (core.members.hash !== first.core!.members.hash)
+        return `the members of ${first.name} and ${node.name} differ`;
+      const links = new Set(core.linked().map((peer) => peer.origin));
+      for (const other of healed) {
+        if (other === node) continue;
+        const row = core.members.byName(other.name);
+        if (row?.origin !== other.core!.identity.origin || row.address !== other.address)
+          return `${node.name} takes ${other.name} for ${row?.origin} at ${row?.address}`;
+        if (core.options.fullMeshMax >= this.#nodes.length && !links.has(row.origin))
+          return `${node.name} has no link to ${other.name}`;
+      }
+    }
+    return undefined;
+  }
+
+  #checkEqual(healed: readonly SimNode[]): void {
+    const first = healed[0]!;
+    for (const node of healed) {
+      const { image } = node.disk;
+      const odd = image.inconsistency();
+      if (odd !== undefined) throw new Violation('dots', `${node.name}: ${odd}`);
+      if (image.rows.size !== first.disk.image.rows.size)
+        throw new Violation('equality', `${first.name} and ${node.name} hold different numbers of entries`);
+      for (const [key, row] of image.rows) {
+        const other = first.disk.image.rows.get(key);
+        if (other === undefined || Buffer.compare(row, other) !== 0)
+          throw new Violation('equality', `${first.name} and ${node.name} differ at ${key}`);
+      }
+      for (const [origin, head] of node.core!.written.entries())
+        if ((image.heads.get(origin) ?? 0) !== head)
+          throw new Violation('written', `${node.name} announces ${origin}:${head}, its disk says otherwise`);
+      this.#world.oracle.checkAllHeads(node);
+      if (node.scans.size > 0) throw new Violation('caps', `${node.name} left ${node.scans.size} scans open`);
+      if (node.open.size > 0)
+        throw new Violation('answers', `${node.name} left ${node.open.size} writes unanswered`);
+    }
+  }
+
+  /** Each of the healed nodes takes a write, and all of their hosts acknowledge it. */
+  #checkUsable(healed: readonly SimNode[]): void {
+    const hosts = new Set(healed.map((node) => node.host)).size;
+    const results: WriteResult[] = [];
+    for (const node of healed) {
+      const value = Buffer.from(`last of ${node.name}`);
+      const options = { replicas: hosts, fsync: this.#plan.flushes, timeoutMs: 3_000 };
+      node.write([{ key: `last/${node.name}`, kind: KIND_REGISTER, value }], options, (result) =>
+        results.push(result),
+      );
+    }
+    this.#world.run(3_500);
+    const bad = results.find((result) => !result.ok);
+    if (bad !== undefined || results.length < healed.length)
+      throw new Violation(
+        'usable',
+        `a write after healing ended as ${bad === undefined ? 'nothing' : JSON.stringify(bad)}`,
+      );
+  }
+}
