@@ -14,7 +14,7 @@ export class Terminal {
   /** Replaces the line at the foot; empty removes it. */
   progress(text: string): void {
     const erased = this.#erase();
-    this.#progress = text.slice(0, Math.max(0, (this.#stream.columns ?? 80) - 1));
+    this.#progress = text.slice(0, Math.max(0, (this.#stream.columns || 80) - 1));
     this.#stream.write(`${erased}${this.#progress}`);
   }
 

@@ -14,7 +14,7 @@
  * There are no timers per call. One coarse sweep serves all of them, which is exact to about 10 ms. It judges
  * after the sockets were read, so that a stall of this process is not mistaken for one of a host.
  */
-import { isReadmeshError, ReadmeshError } from '../errors.js';
+import { type ErrorCode, isReadmeshError, ReadmeshError } from '../errors.js';
 import type { MsgpackWriter } from '../msgpack-writer.js';
 import type { ClientOptions } from '../options.js';
 import type { Connection, Pending } from './connection.js';
@@ -39,6 +39,8 @@ interface Attempt {
   open: boolean;
 }
 
+/** Errors that say that the host itself is of no use at the moment. */
+const UNFIT: ReadonlySet<string> = new Set<ErrorCode>(['NOT_READY', 'CLOSED', 'REMOVED']);
 const NO_ATTEMPTS: readonly Attempt[] = Object.freeze([]);
 const SWEEP_MS = 10;
 const IDLE_SWEEP_MS = 100;
@@ -170,11 +172,10 @@ export class Calls {
     if (attempt === undefined) return;
     const { code, info } = error;
     call.lastError = error;
-    if (code === 'NOT_READY' || code === 'CLOSED')
-      this.#hosts.unready(attempt.host, `${code}: ${error.message}`);
+    if (UNFIT.has(code)) this.#hosts.unready(attempt.host, `${code}: ${error.message}`);
     const wasMaybeDone = call.maybeDone;
     if (info.outcome === 'indeterminate') call.maybeDone = true;
-    const again = code !== 'ACK_TIMEOUT' && (info.retry || call.mayRetry(error));
+    const again = code !== 'ACK_TIMEOUT' && (info.retry || UNFIT.has(code) || call.mayRetry(error));
     if (again && !(call.policy.once && call.maybeDone)) return this.#attempt(call, performance.now());
     // Another attempt may still succeed.
     if (call.attempts.some(isOpen) && info.retry) return;

@@ -24,6 +24,8 @@ const FRUITLESS_MAX = 40;
 /** Between probes, in beats: at first, and when they are rare. */
 const PROBE_BEATS = 0.5;
 const RARE_PROBE_BEATS = 300;
+/** Links above `meshLinks` that are let be: others dial, too. */
+const SLACK = 2;
 /** A probe that has no answer after so many beats is given up. */
 const PROBE_BEATS_MAX = 5;
 /** Draws for a member that fits. */
@@ -144,6 +146,7 @@ export class Neighbours {
     const bound = nearest[count - 1]?.roundTripMs ?? Number.POSITIVE_INFINITY;
     if (found.roundTripMs > bound * NEARER_FACTOR || found.roundTripMs > bound - NEARER_MS) {
       this.#dialing.close(found, 'not near');
+      if (linked.length - 1 > options.meshLinks + SLACK) this.#dropSurplus(linked, new Set([found, ...nearest.slice(0, count)]));
       return true;
     }
     this.#fruitless = 0;

@@ -9,19 +9,16 @@
  * spare is told to take over at once (`graft`). A parent that is overtaken in two rounds running is replaced:
  * once may be a lost packet.
  *
- * For a share of the origins the spare sends payloads, too. A tree alone has no second way: a packet lost near
- * its root makes everybody below wait for a retransmission, which takes longer than to cross the world. A third
- * of all nodes with two ways in, evenly strewn, heals that for a third more payloads.
+ * Where this node passes an origin's frames on, its spare sends them, too. A tree alone has no second way: a packet
+ * lost near its root makes everybody below wait for a retransmission, which takes longer than to cross the
+ * world. So whoever others depend on has two ways in; leaves, which are most, have one.
  *
  * Nothing here decides about correctness: a wrong tree costs a duplicate, or a catch-up session.
  */
 import { type Core, isSparse } from './core.js';
-import { hashText } from './hash.js';
 import type { Peer } from './peer.js';
 import type { OriginId } from './types.js';
 
-/** Share of the origins, drawn by each node for itself, whose payloads come from the spare as well. */
-const TWOFOLD_SHARE = 1 / 3;
 /** A parent whose pulse comes this much later than the first one, ms, was overtaken. Less is jitter. */
 const OVERTAKEN_MS = 20;
 /** Rounds in a row after which it is replaced. */
@@ -31,8 +28,8 @@ interface Branch {
   /** Sends this origin's payloads. */
   parent: Peer | undefined;
   spare: Peer | undefined;
-  /** The spare sends them, too. */
-  readonly twofold: boolean;
+  /** The spare sends them, too, since others get them from here. */
+  twofold: boolean;
   /** Of the latest round of the pulse: who brought it first, when, and whether the parent did so in time. */
   first: Peer | undefined;
   firstAt: number;
@@ -115,11 +112,10 @@ export class Trees {
     const known = this.#branches.get(origin);
     const { members, identity } = this.#core;
     if (known !== undefined || origin === identity.origin || !members.isMember(origin)) return known;
-    const draw = hashText(`${identity.origin}${origin}`).a / 0x1_0000_0000;
     const branch: Branch = {
       parent: undefined,
       spare: undefined,
-      twofold: draw < TWOFOLD_SHARE,
+      twofold: false,
       first: undefined,
       firstAt: 0,
       previousAt: 0,
@@ -141,6 +137,20 @@ export class Trees {
     if (branch.parent === undefined) this.#adopt(branch, peer, origin);
     else if (branch.parent === peer) branch.overtaken = 0;
     else if (branch.overtaken >= ROUNDS_MAX) this.#replace(branch, peer, origin);
+    // In the first round nobody has said yet what it does not want.
+    if (branch.rounds > 1) this.#secure(branch, origin);
+  }
+
+  /** Asks for a second way in, or does without it, as others depend on this node or not. */
+  #secure(branch: Branch, origin: OriginId): void {
+    const twofold = this.#core
+      .partners()
+      .some((peer) => peer !== branch.parent && peer.origin !== origin && !peer.lazy.has(origin));
+    if (twofold === branch.twofold) return;
+    branch.twofold = twofold;
+    if (branch.spare === undefined) return;
+    if (twofold) this.#graft(branch.spare, [origin]);
+    else this.#prune(branch.spare, origin);
   }
 
   #follow(branch: Branch, peer: Peer, origin: OriginId): void {

@@ -84,6 +84,18 @@ describe('reads', () => {
     expect(await read).toBe(1);
   });
 
+  test.each(['REMOVED', 'CLOSED', 'STORE_FAILED'] as const)(
+    'go to the next host when the nearest answers %s',
+    async (code) => {
+      const [near, far] = [await host(), await host()];
+      near.service.failure = new ReadmeshError(code, 'ask another');
+      far.service.apply('k', 'far');
+      const store = await clientOfAll([near, far]);
+      expect(await store.get('k')).toBe('far');
+      expect(await store.put('k', 1)).toMatchObject({ superseded: false });
+    },
+  );
+
   test('of a damaged record are answered by another host', async () => {
     const [near, far] = [await host(), await host()];
     near.service.failure = new ReadmeshError('DAMAGED', 'the record is damaged');

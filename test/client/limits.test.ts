@@ -1,9 +1,10 @@
 /** Every cap of the client protocol, reached: what is refused, dropped, split or held back there. */
 import { describe, expect, test } from 'vitest';
+import type { Value } from '../../src/read-store.js';
 import { encodeValue } from '../../src/values.js';
 import { bytewise } from '../support/fake-service.js';
 import { Raw } from './raw.js';
-import { client, clientOfAll, collect, host, until } from './support.js';
+import { client, clientOfAll, collect, host, until, untilStuck } from './support.js';
 
 const STAMP = Buffer.alloc(16, 1);
 const MEGABYTE = 'x'.repeat(1_000_000);
@@ -19,12 +20,7 @@ describe('a client that does not read', () => {
     const before = only.service.reads;
     raw.ws.pause();
     raw.send(Array.from({ length: FLOOD_REQUESTS }, (_, i) => [10 + i, 2, 'big']));
-    await until(() => only.service.reads > before);
-    // It stands still: nothing is begun any more though requests are there.
-    for (let reads = -1; reads !== only.service.reads; ) {
-      reads = only.service.reads;
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
+    await untilStuck(only);
     expect(only.service.reads - before).toBeLessThan(FLOOD_REQUESTS);
     raw.ws.resume();
     await raw.answer(10 + FLOOD_REQUESTS - 1);
@@ -135,7 +131,7 @@ describe('batches and values', () => {
     const only = await host();
     const store = await client([only]);
     const before = only.frames;
-    const put = (i: number, value: unknown = 1) => ({ type: 'put', key: `k${i}`, value }) as const;
+    const put = (i: number, value: Value = 1) => ({ type: 'put', key: `k${i}`, value }) as const;
     await expect(store.batch([])).rejects.toMatchObject({ code: 'INVALID_OPTION' });
     await expect(store.batch(Array.from({ length: 1_025 }, (_, i) => put(i)))).rejects.toMatchObject({
       code: 'BATCH_TOO_LARGE',

@@ -59,3 +59,12 @@ export async function collect<T>(iterable: AsyncIterable<T>): Promise<T[]> {
   for await (const item of iterable) out.push(item);
   return out;
 }
+
+/** Resolves once the host has more to send to its (only) client than goes anywhere. */
+export async function untilStuck(target: FakeHost): Promise<void> {
+  const waiting = (): number => [...target.clients][0]?.bufferedAmount ?? 0;
+  for (let before = 0; before === 0 || before !== waiting(); ) {
+    before = waiting();
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}

@@ -249,8 +249,8 @@ export class FakeHost {
       if (this.#frozen) socket.pause();
     });
     server.on('upgrade', (request, socket, head) => {
-      if (request.url !== '/client') return socket.destroy();
-      this.#webSockets!.handleUpgrade(request, socket, head, (ws) => this.#accept(ws, socket as Socket));
+      if (request.url !== '/client') socket.destroy();
+      else this.#webSockets!.handleUpgrade(request, socket, head, (ws) => this.#accept(ws, socket as Socket));
     });
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
