@@ -78,23 +78,31 @@ const ROUNDS: Record<Scale, number> = { full: 5, quick: 3, smoke: 2 };
 const SMOKE_ROWS = 2_000;
 const QUICK_ROWS = 100_000;
 const SEED = 42;
-/** Between rounds, so that one contender's compactions do not run into the other's time, ms. */
 const SETTLE_MS: Record<Scale, number> = { full: 300, quick: 200, smoke: 0 };
+
+export interface Turns {
+  /** Whether a first round is run and not counted. Default true. */
+  readonly warmUp?: boolean;
+  /** Default: those of the context. More and shorter ones even out what else the machine does. */
+  readonly rounds?: number;
+  /** Pause after each turn, ms. Default 300 (quick: 200), so that no compaction runs into another's time. */
+  readonly settleMs?: number;
+}
 
 /** Runs the contenders in turn, warm-up round first. */
 export async function interleave(
   context: Context,
   contenders: readonly Contender[],
-  options: { warmUp: boolean } = { warmUp: true },
+  { warmUp = true, rounds = context.rounds, settleMs = SETTLE_MS[context.scale] }: Turns = {},
 ): Promise<Series[]> {
   const figures = contenders.map((): number[] => []);
-  for (let round = options.warmUp ? -1 : 0; round < context.rounds; round++) {
+  for (let round = warmUp ? -1 : 0; round < rounds; round++) {
     for (const [i, contender] of contenders.entries()) {
       const figure = await contender.round(round);
       await contender.after?.(round);
       if (round >= 0) figures[i]!.push(figure);
-      context.note(`round ${round + 1} of ${context.rounds}: ${contender.label} ${readable(figure)}`);
-      await delay(SETTLE_MS[context.scale]);
+      context.note(`round ${round + 1} of ${rounds}: ${contender.label} ${readable(figure)}`);
+      await delay(settleMs);
     }
   }
   return contenders.map(({ label }, i) => ({ label, rounds: figures[i]!, p50: median(figures[i]!) }));

@@ -16,9 +16,11 @@ import { decodeValue } from '../src/values.js';
 import { type Bench, type Comparison, type Context, check, compare, interleave } from './harness.js';
 import { openRaw } from './raw-level.js';
 
-const READS = { full: 400_000, quick: 200_000, smoke: 2_000 };
+const READS = { full: 50_000, quick: 50_000, smoke: 1_000 };
 /** Hits take a fraction of a microsecond: as many as take about as long. */
-const CACHED_READS = { full: 2_000_000, quick: 1_000_000, smoke: 10_000 };
+const CACHED_READS = { full: 500_000, quick: 500_000, smoke: 5_000 };
+/** Many short turns: reads need no pause between them. */
+const TURNS = { full: { rounds: 41, settleMs: 20 }, quick: { rounds: 15, settleMs: 20 }, smoke: {} };
 const HOT_KEYS = 10_000;
 
 export const localReads: Bench = {
@@ -65,10 +67,11 @@ async function uncached(
   await using replica = await open(data, 0);
   await using raw = await openRaw(rawFolder, false);
   const draws = draw(rows, READS[context.scale], context.seed);
-  const [subject, baseline] = await interleave(context, [
+  const contenders = [
     { label: 'readmesh, no cache', round: () => timed(draws, (key) => replica.getSync<string>(key)) },
     { label: 'LevelDB', round: () => timed(draws, rawReader(raw)) },
-  ]);
+  ];
+  const [subject, baseline] = await interleave(context, contenders, TURNS[context.scale]);
   const { counters } = await replica.status();
   check(counters.cacheHits === 0, 'the cache was to be off');
   return compare(context, {
@@ -96,10 +99,11 @@ async function cached(
   check(before.cacheEntries === hot.length, `all ${hot.length} hot keys were to be in the cache`);
   const cachedDraws = draw(hot, CACHED_READS[context.scale], context.seed);
   const rawDraws = draw(hot, READS[context.scale], context.seed);
-  const [subject, baseline] = await interleave(context, [
+  const contenders = [
     { label: 'readmesh, cached', round: () => timed(cachedDraws, (key) => replica.getSync<string>(key)) },
     { label: 'LevelDB', round: () => timed(rawDraws, rawReader(raw)) },
-  ]);
+  ];
+  const [subject, baseline] = await interleave(context, contenders, TURNS[context.scale]);
   const after = (await replica.status()).counters;
   check(after.cacheMisses === before.cacheMisses, 'every read was to be a hit');
   return compare(context, {

@@ -15,7 +15,7 @@ export function missedBars(result: Result): Comparison[] {
 }
 
 export function toJson(name: string, context: Context, result: Result): string {
-  const { scale, seed, rounds, data } = context;
+  const { scale, seed, data } = context;
   const comparisons = result.comparisons.map((comparison) =>
     comparison.bar === undefined ? comparison : { ...comparison, held: comparison.ratio >= comparison.bar },
   );
@@ -23,7 +23,6 @@ export function toJson(name: string, context: Context, result: Result): string {
     bench: name,
     scale,
     seed,
-    rounds,
     data: { source: data.source, rows: data.count },
     comparisons,
     distributions: result.distributions ?? [],
@@ -36,8 +35,9 @@ export function toJson(name: string, context: Context, result: Result): string {
 
 export function toText(name: string, context: Context, result: Result): string {
   const { cpu, cores } = machine();
+  const rounds = result.comparisons[0]?.subject.rounds.length ?? context.rounds;
   const lines = [
-    `${name}: medians of ${context.rounds} rounds in turn, on ${cores} x ${cpu}, Node ${process.version}`,
+    `${name}: medians of ${rounds} rounds in turn, on ${cores} x ${cpu}, Node ${process.version}`,
   ];
   lines.push(comparisonTable(result.comparisons));
   const { distributions = [], remarks = [] } = result;

@@ -77,7 +77,8 @@ interface Update {
 
 export function spread(values: readonly number[]): Spread {
   const sorted = [...values].sort((a, b) => a - b);
-  const at = (share: number): number => sorted[Math.min(sorted.length - 1, Math.ceil(sorted.length * share) - 1)] ?? 0;
+  const at = (share: number): number =>
+    sorted[Math.min(sorted.length - 1, Math.ceil(sorted.length * share) - 1)] ?? 0;
   return { p50: at(0.5), p99: at(0.99), max: sorted.at(-1) ?? 0 };
 }
 
@@ -169,7 +170,8 @@ export class Fleet {
     node.onWritten = (keys) => {
       for (const key of keys) {
         const update = this.#updates.get(key);
-        if (update !== undefined && !update.reached.has(node)) update.reached.set(node, this.events.now - update.at);
+        if (update !== undefined && !update.reached.has(node))
+          update.reached.set(node, this.events.now - update.at);
       }
     };
     this.nodes.push(node);
@@ -182,8 +184,10 @@ export class Fleet {
       const update = this.#updates.get(key);
       if (update === undefined) continue;
       update.copies += 1;
-      (globalThis as any).cc ??= {}; (globalThis as any).cc[message.type] = ((globalThis as any).cc[message.type] ?? 0) + 1;
-      if (from.core.identity.origin === (message as any).origin) (globalThis as any).cc.direct = ((globalThis as any).cc.direct ?? 0) + 1;
+      (globalThis as any).cc ??= {};
+      (globalThis as any).cc[message.type] = ((globalThis as any).cc[message.type] ?? 0) + 1;
+      if (from.core.identity.origin === (message as any).origin)
+        (globalThis as any).cc.direct = ((globalThis as any).cc.direct ?? 0) + 1;
       if (!update.hops.has(to)) update.hops.set(to, (update.hops.get(from) ?? 0) + 1);
     }
   }
@@ -196,7 +200,8 @@ function nodeName(index: number): string {
 
 export function measureFleet(plan: FleetPlan, log: (text: string) => void = () => {}): FleetReport {
   const fleet = new Fleet(plan);
-  const say = (text: string): void => log(`${plan.nodes} nodes, ${(fleet.events.now / 1000).toFixed(1)} s: ${text}`);
+  const say = (text: string): void =>
+    log(`${plan.nodes} nodes, ${(fleet.events.now / 1000).toFixed(1)} s: ${text}`);
   fleet.start();
   const links = spread(fleet.nodes.map((node) => node.links));
   say(`settled, ${JSON.stringify(links)} links`);
@@ -234,7 +239,10 @@ function measureIdle(fleet: Fleet): Rate {
   fleet.run(fleet.plan.idleMs);
   const after = fleet.traffic();
   const seconds = (fleet.plan.idleMs / 1000) * fleet.nodes.length;
-  return { messages: (after.messages - before.messages) / seconds, bytes: (after.bytes - before.bytes) / seconds };
+  return {
+    messages: (after.messages - before.messages) / seconds,
+    bytes: (after.bytes - before.bytes) / seconds,
+  };
 }
 
 /** What was sent since, above what an idle fleet sends. */
@@ -280,7 +288,10 @@ function measureUpdates(fleet: Fleet, idle: Rate) {
     within500: times.filter((ms) => ms <= 500).length / per,
     curve: curveOf(times, per),
     unreached: per - times.length,
-    hops: { mean: hops.reduce((a, b) => a + b, 0) / hops.length, max: hops.reduce((a, b) => Math.max(a, b), 0) },
+    hops: {
+      mean: hops.reduce((a, b) => a + b, 0) / hops.length,
+      max: hops.reduce((a, b) => Math.max(a, b), 0),
+    },
     copies: copies / per,
     messages: sent.messages / per,
     bytes: sent.bytes / per,
@@ -299,8 +310,7 @@ function curveOf(sorted: readonly number[], total: number): [number, number][] {
 function countSuspects(fleet: Fleet): number {
   let suspects = 0;
   for (const node of fleet.nodes)
-    for (const other of fleet.nodes)
-      if (node !== other && isSuspected(fleet, node, other)) suspects += 1;
+    for (const other of fleet.nodes) if (node !== other && isSuspected(fleet, node, other)) suspects += 1;
   return suspects;
 }
 
@@ -323,7 +333,9 @@ function measureJoin(fleet: Fleet, idle: Rate) {
   const from = fleet.events.now;
   const node = fleet.join();
   const joinReadyMs = fleet.until(() => node.core.ready);
-  const rest = fleet.until(() => fleet.nodes.every((other) => other.core.members.byName(node.name) !== undefined));
+  const rest = fleet.until(() =>
+    fleet.nodes.every((other) => other.core.members.byName(node.name) !== undefined),
+  );
   const joinKnownMs = rest === undefined ? undefined : fleet.events.now - from;
   fleet.run(10_000);
   const sent = above(fleet, before, fleet.events.now - from, idle);

@@ -77,7 +77,9 @@ export class Network {
   dial(from: ScaleNode, address: string): void {
     const to = this.#nodes.get(address);
     if (to === undefined || !to.alive)
-      return this.#later(2_000, from, () => from.input({ type: 'dial-failed', address, reason: 'no answer' }));
+      return this.#later(2_000, from, () =>
+        from.input({ type: 'dial-failed', address, reason: 'no answer' }),
+      );
     const roundTrip = roundTripMs(from.place, to.place);
     const there = this.#flight(roundTrip) + this.#flight(roundTrip) + this.#flight(roundTrip);
     this.#events.after(there, () => {

@@ -209,7 +209,9 @@ export class ScaleNode {
       case 'wake': {
         this.#cancelWake?.();
         if (effect.at === null) return;
-        this.#cancelWake = this.#events.after(effect.at - this.#events.now, () => this.input({ type: 'tick' }));
+        this.#cancelWake = this.#events.after(effect.at - this.#events.now, () =>
+          this.input({ type: 'tick' }),
+        );
         return;
       }
       case 'settled':

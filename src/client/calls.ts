@@ -63,6 +63,9 @@ export abstract class Call<T> implements Pending {
   /** Some attempt ended without saying whether it took effect. */
   maybeDone = false;
   settled = false;
+  /** Neighbours in the list of calls in progress. */
+  previous: AnyCall | undefined;
+  next: AnyCall | undefined;
   calls!: Calls;
   #resolve!: (value: T) => void;
   #reject!: (error: ReadmeshError) => void;
@@ -128,7 +131,7 @@ type AnyCall = Call<unknown>;
 export class Calls {
   readonly #hosts: Hosts;
   readonly #options: ClientOptions;
-  readonly #active = new Set<AnyCall>();
+  readonly #active = new CallList();
   #bytes = 0;
   #timer: NodeJS.Timeout | undefined;
   #fast = false;
@@ -164,7 +167,8 @@ export class Calls {
   /** A host can be asked again: calls that have nobody to wait for go there. */
   onAvailable(): void {
     const now = performance.now();
-    for (const call of this.#active) if (!call.attempts.some(isOpen)) this.#newRound(call, now, 0);
+    for (const call of this.#active.all())
+      if (!call.settled && !call.attempts.some(isOpen)) this.#newRound(call, now, 0);
   }
 
   failed(call: AnyCall, error: ReadmeshError, connection: Connection): void {
@@ -210,7 +214,7 @@ export class Calls {
   close(): void {
     this.#closed = true;
     clearTimeout(this.#timer);
-    for (const call of [...this.#active]) call.reject(closedError());
+    for (const call of this.#active.all()) call.reject(closedError());
   }
 
   #attempt(call: AnyCall, now: number): void {
@@ -265,7 +269,8 @@ export class Calls {
     const late = now - this.#sweptAt > IDLE_SWEEP_MS + 4 * SWEEP_MS;
     this.#sweptAt = now;
     this.#hosts.maintain(now);
-    for (const call of this.#active) {
+    for (const call of this.#active.all()) {
+      if (call.settled) continue;
       if (now >= call.deadline) this.#expire(call);
       else if (now >= call.due && !late) this.#overdue(call, now);
     }
@@ -316,6 +321,41 @@ export class Calls {
   detailsOf(call: AnyCall): Record<string, string> {
     const stamp = (call as { stampHex?: string }).stampHex;
     return stamp === undefined ? {} : { stamp };
+  }
+}
+
+/**
+ * The calls in progress, oldest first. Linked through the calls themselves, for the reason that
+ * request-table.ts gives; what leaves the list lets go of its neighbours.
+ */
+class CallList {
+  #first: AnyCall | undefined;
+  #last: AnyCall | undefined;
+  size = 0;
+
+  add(call: AnyCall): void {
+    call.previous = this.#last;
+    if (this.#last === undefined) this.#first = call;
+    else this.#last.next = call;
+    this.#last = call;
+    this.size++;
+  }
+
+  delete(call: AnyCall): void {
+    if (call.previous === undefined) this.#first = call.next;
+    else call.previous.next = call.next;
+    if (call.next === undefined) this.#last = call.previous;
+    else call.next.previous = call.previous;
+    call.previous = undefined;
+    call.next = undefined;
+    this.size--;
+  }
+
+  /** A copy: whoever looks at them may settle any of them. */
+  all(): AnyCall[] {
+    const calls: AnyCall[] = [];
+    for (let call = this.#first; call !== undefined; call = call.next) calls.push(call);
+    return calls;
   }
 }
 

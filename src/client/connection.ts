@@ -14,6 +14,7 @@ import type { MsgpackWriter } from '../msgpack-writer.js';
 import type { ClientOptions } from '../options.js';
 import { CLIENT_PATH } from '../transport/address.js';
 import { type ClientFrame, FRAME_BYTES_MAX, FrameBuilder, openFrame, truncate } from './frame.js';
+import { RequestTable } from './request-table.js';
 import {
   CLIENT_PROTOCOL_VERSION,
   FRAME_BYTES_SOFT,
@@ -67,8 +68,7 @@ export class Connection {
   #socket: Socket | undefined;
   #state: 'dialing' | 'open' | 'closed' = 'dialing';
   readonly #builder = new FrameBuilder(false);
-  readonly #pending = new Map<number, Pending>();
-  #ids = 0;
+  readonly #pending = new RequestTable();
   #flushing = false;
   #reason: string | undefined;
   #refused: ReadmeshError | undefined;
@@ -122,8 +122,7 @@ export class Connection {
   #ask(pending: Pending): number {
     const { size } = pending;
     if (this.#builder.count > 0 && this.#builder.bytes + size > FRAME_BYTES_SOFT) this.#flush();
-    const id = this.#nextId();
-    this.#pending.set(id, pending);
+    const id = this.#pending.add(pending);
     pending.write(this.#builder.add(size), id);
     this.#added();
     return id;
@@ -134,7 +133,7 @@ export class Connection {
     if (!this.#pending.delete(id) || !this.isOpen) return;
     const writer = this.#builder.add(16);
     writer.array(3);
-    writer.uint(this.#nextId());
+    writer.uint(this.#pending.unusedId());
     writer.uint(OP_CANCEL);
     writer.uint(id);
     this.#added();
@@ -281,12 +280,6 @@ export class Connection {
     void this.close(error.message);
   }
 
-  #nextId(): number {
-    do this.#ids = this.#ids === ID_MAX ? 1 : this.#ids + 1;
-    while (this.#pending.has(this.#ids));
-    return this.#ids;
-  }
-
   #added(): void {
     if (this.#builder.count >= REQUESTS_PER_FRAME_MAX) this.#flush();
     else if (!this.#flushing) {
@@ -310,9 +303,7 @@ export class Connection {
     this.#state = 'closed';
     clearTimeout(this.#dialDeadline);
     this.#owner.onClosed(this, reason, this.#refused);
-    const lost = [...this.#pending.values()];
-    this.#pending.clear();
-    for (const pending of lost) pending.onLost(this);
+    for (const pending of this.#pending.clear()) pending.onLost(this);
   }
 }
 

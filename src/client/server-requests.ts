@@ -40,7 +40,7 @@ import {
 } from './wire.js';
 
 /** Keys that are looked up at once; up to as many are answered on the spot. */
-const KEYS_PER_LOOKUP = 64;
+const KEYS_PER_LOOKUP = 128;
 /** Entries of a bucket in one part. */
 const ENTRIES_PER_PART = 1_000;
 

@@ -173,6 +173,27 @@ export interface StampParts {
   readonly writer: OriginId;
 }
 
+/**
+ * Rows are views into slabs: an array buffer of its own for each would be allocated, tracked and freed outside the
+ * heap, which costs more than everything else about a small row. A row that is kept keeps its slab.
+ */
+const SLAB_BYTES = 32_768;
+/** Larger rows get a buffer of their own. */
+const SLAB_ROW_MAX = 1_024;
+let slab = new ArrayBuffer(SLAB_BYTES);
+let slabUsed = 0;
+
+function allocateRow(bytes: number): Row {
+  if (bytes > SLAB_ROW_MAX) return new Uint8Array(bytes);
+  if (slabUsed + bytes > SLAB_BYTES) {
+    slab = new ArrayBuffer(SLAB_BYTES);
+    slabUsed = 0;
+  }
+  const row = new Uint8Array(slab, slabUsed, bytes);
+  slabUsed += bytes;
+  return row;
+}
+
 /** The same as `makeRow` for an entry without an expiry, without a stamp's bytes in between: the path of every local write. */
 export function makeLocalRow(
   key: string,
@@ -182,7 +203,7 @@ export function makeLocalRow(
   value: Uint8Array,
   checksum: Checksum,
 ): Row {
-  const row = new Uint8Array(HEADER + value.length);
+  const row = allocateRow(HEADER + value.length);
   row[AT_KIND] = kind;
   writeStamp(stamp.ms, stamp.counter, stamp.writer, row, AT_STAMP);
   writeId(dot.origin, row, AT_ORIGIN);

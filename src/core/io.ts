@@ -64,6 +64,8 @@ export type Input =
 
 export type Effect =
   | { readonly type: 'persist'; readonly batch: StoreBatch }
+  /** A hint: this batch will be persisted next, and changes no more. Needs no answer. */
+  | { readonly type: 'prepare'; readonly batch: StoreBatch }
   /** `bestEffort`: may be dropped when the link is congested. */
   | {
       readonly type: 'send';

@@ -146,7 +146,8 @@ export class Neighbours {
     const bound = nearest[count - 1]?.roundTripMs ?? Number.POSITIVE_INFINITY;
     if (found.roundTripMs > bound * NEARER_FACTOR || found.roundTripMs > bound - NEARER_MS) {
       this.#dialing.close(found, 'not near');
-      if (linked.length - 1 > options.meshLinks + SLACK) this.#dropSurplus(linked, new Set([found, ...nearest.slice(0, count)]));
+      if (linked.length - 1 > options.meshLinks + SLACK)
+        this.#dropSurplus(linked, new Set([found, ...nearest.slice(0, count)]));
       return true;
     }
     this.#fruitless = 0;

@@ -312,7 +312,7 @@ export class ReplicaCore implements Core {
         return;
       case 'graft':
         if (message.origins.length === 0) peer.lazy.clear();
-        for (const origin of message.origins) peer.lazy.delete(origin);
+        else this.#trees.grafted(peer, message.origins);
         return;
       case 'pulse':
         return this.#gossip.onPulse(peer, message);
@@ -389,13 +389,22 @@ export class ReplicaCore implements Core {
 
   #launch(): void {
     const batch = this.queue.launch();
-    if (batch === undefined) return;
-    const { ms, counter } = this.hlc;
-    if (ms !== this.#storedHlc.ms || counter !== this.#storedHlc.counter) {
-      batch.hlc = { ms, counter };
-      this.#storedHlc = batch.hlc;
+    if (batch !== undefined) {
+      if (!batch.announced) this.#bindClock(batch);
+      this.emit({ type: 'persist', batch });
     }
-    this.emit({ type: 'persist', batch });
+    const next = this.queue.upcoming();
+    if (next === undefined) return;
+    this.#bindClock(next);
+    this.emit({ type: 'prepare', batch: next });
+  }
+
+  /** No stamp in the batch, nor any given before, is above the bound that it stores. */
+  #bindClock(batch: Batch): void {
+    const { ms, counter } = this.hlc;
+    if (ms === this.#storedHlc.ms && counter === this.#storedHlc.counter) return;
+    batch.hlc = { ms, counter };
+    this.#storedHlc = batch.hlc;
   }
 
   #landed(batch: Batch): void {

@@ -24,14 +24,18 @@ const OVERTAKEN_MS = 20;
 /** Rounds in a row after which it is replaced. */
 const ROUNDS_MAX = 2;
 
+/** Peers that want an origin's payloads from this node, from which on it has two ways in itself. */
+const CHILDREN_MIN = 2;
+
 interface Branch {
   /** Sends this origin's payloads. */
   parent: Peer | undefined;
   spare: Peer | undefined;
+  /** Sent the latest payload first, unasked. */
+  stranger: Peer | undefined;
   /** The spare sends them, too, since others get them from here. */
   twofold: boolean;
-  /** Of the latest round of the pulse: who brought it first, when, and whether the parent did so in time. */
-  first: Peer | undefined;
+  /** When the latest round of the pulse began, and whether the parent brought it in time. */
   firstAt: number;
   /** When the round before began. */
   previousAt: number;
@@ -61,36 +65,42 @@ export class Trees {
 
   /** The link is gone: spares take over. */
   gone(peer: Peer): void {
-    const grafts = new Map<Peer, OriginId[]>();
     for (const [origin, branch] of this.#branches) {
-      if (branch.first === peer) branch.first = undefined;
+      if (branch.stranger === peer) branch.stranger = undefined;
       if (branch.spare === peer) branch.spare = undefined;
-      if (branch.parent !== peer) continue;
-      const { spare } = branch;
-      branch.parent = undefined;
-      branch.spare = undefined;
-      branch.overtaken = 0;
-      if (spare === undefined) continue;
-      this.#setParent(branch, spare, origin);
-      if (branch.twofold) continue;
-      const origins = grafts.get(spare) ?? [];
-      grafts.set(spare, origins);
-      origins.push(origin);
+      if (branch.parent === peer) this.#turnToSpare(branch, origin);
     }
-    for (const [spare, origins] of grafts) this.#graft(spare, origins);
+  }
+
+  /** The peer depends on this node for these origins; so this node cannot depend on the peer. */
+  grafted(peer: Peer, origins: readonly OriginId[]): void {
+    for (const origin of origins) {
+      peer.lazy.delete(origin);
+      const branch = this.#branches.get(origin);
+      if (branch?.parent === peer) this.#turnToSpare(branch, origin);
+    }
   }
 
   /** The first copy of a payload came from this peer. */
   supplied(peer: Peer, origin: OriginId): void {
-    if (!isSparse(this.#core) || peer.origin === origin) return;
     const branch = this.#branch(origin);
-    if (branch !== undefined && branch.parent === undefined) this.#setParent(branch, peer, origin);
+    if (branch === undefined || this.#isSupplier(branch, peer)) return;
+    // Twice in a row, and nothing from the parent in between: it does not know that it is the parent.
+    if (branch.parent === undefined || branch.stranger === peer) {
+      this.#setParent(branch, peer, origin);
+      branch.stranger = undefined;
+    } else branch.stranger = peer;
   }
 
   /** A payload came once more: whether from a peer that is meant to send it, too. */
   isWelcome(peer: Peer, origin: OriginId): boolean {
     const branch = this.#branches.get(origin);
-    return branch !== undefined && this.#isSupplier(branch, peer);
+    if (branch === undefined || !this.#isSupplier(branch, peer)) return false;
+    if (branch.stranger !== undefined && branch.parent === peer) {
+      this.#prune(branch.stranger, origin);
+      branch.stranger = undefined;
+    }
+    return true;
   }
 
   /** A pulse of the origin came; `fresh`: for the first time. */
@@ -115,8 +125,8 @@ export class Trees {
     const branch: Branch = {
       parent: undefined,
       spare: undefined,
+      stranger: undefined,
       twofold: false,
-      first: undefined,
       firstAt: 0,
       previousAt: 0,
       inTime: true,
@@ -130,7 +140,6 @@ export class Trees {
   #round(branch: Branch, peer: Peer, origin: OriginId): void {
     if (branch.rounds > 0 && !branch.inTime) branch.overtaken += 1;
     branch.rounds += 1;
-    branch.first = peer;
     branch.previousAt = branch.firstAt;
     branch.firstAt = this.#core.now.mono;
     branch.inTime = branch.parent === undefined || branch.parent === peer;
@@ -143,9 +152,10 @@ export class Trees {
 
   /** Asks for a second way in, or does without it, as others depend on this node or not. */
   #secure(branch: Branch, origin: OriginId): void {
-    const twofold = this.#core
+    const children = this.#core
       .partners()
-      .some((peer) => peer !== branch.parent && peer.origin !== origin && !peer.lazy.has(origin));
+      .filter((peer) => peer !== branch.parent && peer.origin !== origin && !peer.lazy.has(origin));
+    const twofold = children.length >= CHILDREN_MIN;
     if (twofold === branch.twofold) return;
     branch.twofold = twofold;
     if (branch.spare === undefined) return;
@@ -172,7 +182,18 @@ export class Trees {
   #adopt(branch: Branch, peer: Peer, origin: OriginId): void {
     this.#setParent(branch, peer, origin);
     if (branch.spare === peer) branch.spare = undefined;
-    if (branch.rounds > 1) this.#graft(peer, [origin]);
+    this.#graft(peer, [origin]);
+  }
+
+  /** Without a spare, the next pulse finds a parent. */
+  #turnToSpare(branch: Branch, origin: OriginId): void {
+    const { spare } = branch;
+    branch.parent = undefined;
+    branch.spare = undefined;
+    branch.overtaken = 0;
+    if (spare === undefined) return;
+    this.#setParent(branch, spare, origin);
+    if (!branch.twofold) this.#graft(spare, [origin]);
   }
 
   #replace(branch: Branch, peer: Peer, origin: OriginId): void {

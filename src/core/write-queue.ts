@@ -35,6 +35,8 @@ export class Batch implements StoreBatch {
   ownOrigin: OriginId = '';
   ownFrom = 0;
   ownTo = 0;
+  /** The store was told of it while it waited. */
+  announced = false;
   /** Run in order once the batch is written. Dropped when it failed. */
   readonly whenWritten: (() => void)[] = [];
 
@@ -113,6 +115,15 @@ export class WriteQueue {
 
   raiseHead(batch: Batch, origin: OriginId, head: number): void {
     if (head > (batch.heads.get(origin) ?? 0)) batch.heads.set(origin, head);
+  }
+
+  /** The batch that waits behind the one in flight, if it takes nothing more; each is given once. */
+  upcoming(): Batch | undefined {
+    const next = this.#waiting[0];
+    if (this.#inFlight === undefined || next === undefined || next === this.#open || next.announced)
+      return undefined;
+    next.announced = true;
+    return next;
   }
 
   /** The next batch to write, which is then in flight; undefined while one is, or when there is none. */

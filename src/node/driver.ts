@@ -182,6 +182,8 @@ export class Driver {
     switch (effect.type) {
       case 'persist':
         return this.#persist(effect);
+      case 'prepare':
+        return this.#store.prepare?.(effect.batch);
       case 'send': {
         const bytes = encodeMessage(effect.message);
         for (const link of effect.links) this.#links?.send(link, bytes, effect.bestEffort);

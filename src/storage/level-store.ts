@@ -86,6 +86,7 @@ export class LevelStore implements Store {
   readonly #options: LevelStoreOptions;
   readonly #folder: FolderSync;
   #batches = 0;
+  #prepared: { readonly batch: StoreBatch; readonly chain: Promise<ChainedBatch> } | undefined;
   #inFlight: Promise<void> | undefined;
   #failure: ReadmeshError | undefined;
   #closing: Promise<void> | undefined;
@@ -173,9 +174,20 @@ export class LevelStore implements Store {
     return done;
   }
 
+  /** Puts the batch together while the one before it is on its way: this thread has nothing else to wait for. */
+  prepare(batch: StoreBatch): void {
+    if (this.#prepared !== undefined || this.#failure !== undefined || this.#closing !== undefined) return;
+    const chain = this.#build(batch);
+    // Whoever writes the batch hears of a failure; if nobody does, it is nobody's.
+    chain.catch(() => undefined);
+    this.#prepared = { batch, chain };
+  }
+
   async #commit(batch: StoreBatch): Promise<void> {
     try {
-      const chain = await this.#build(batch);
+      const chain = await this.#takePrepared(batch);
+      const run = { nonce: this.#options.run, batches: this.#batches + 1 };
+      putSealed(chain, META + META_RUN, encodeRun(run));
       try {
         await chain.write({ sync: this.flushes });
         if (this.flushes) await this.#folder.flush();
@@ -190,6 +202,19 @@ export class LevelStore implements Store {
     } finally {
       this.#inFlight = undefined;
     }
+  }
+
+  async #takePrepared(batch: StoreBatch): Promise<ChainedBatch> {
+    const prepared = this.#prepared;
+    this.#prepared = undefined;
+    if (prepared?.batch === batch) return prepared.chain;
+    await this.#discard(prepared);
+    return this.#build(batch);
+  }
+
+  async #discard(prepared: { chain: Promise<ChainedBatch> } | undefined): Promise<void> {
+    const chain = await prepared?.chain.catch(() => undefined);
+    await chain?.close();
   }
 
   /** Puts the batch together without holding the event loop. Nothing is written yet. */
@@ -212,8 +237,6 @@ export class LevelStore implements Store {
         else putSealed(chain, META + name, value);
       }
       if (batch.hlc !== undefined) putSealed(chain, META + META_HLC, encodeHlc(batch.hlc));
-      const run = { nonce: this.#options.run, batches: this.#batches + 1 };
-      putSealed(chain, META + META_RUN, encodeRun(run));
       return chain;
     } catch (error) {
       await chain.close();
@@ -241,6 +264,7 @@ export class LevelStore implements Store {
   async #close(): Promise<void> {
     // Whether it failed is its writer's affair.
     await this.#inFlight?.catch(() => undefined);
+    await this.#discard(this.#prepared);
     await this.#db.close();
     this.#folder.close();
   }

@@ -63,6 +63,8 @@ export interface Store {
   getRow(key: string): Row | undefined;
   /** In the order of `keys`. Throws DAMAGED. */
   getRows(keys: readonly string[]): Promise<(Row | undefined)[]>;
+  /** A hint that this batch is to be written next: what can be done for that while another is in flight. */
+  prepare?(batch: StoreBatch): void;
   /** Atomic. Rejects with STORE_FAILED; whether the batch is on disk is then unknown. */
   write(batch: StoreBatch): Promise<void>;
   snapshot(): Promise<Snapshot>;

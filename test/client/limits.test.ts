@@ -40,11 +40,11 @@ describe('a client that does not read', () => {
 
   test('is cut off at the cap of bytes by answers to what was begun before', async () => {
     const only = await host({ outboundBytesMax: 4_000_000 });
-    for (let i = 0; i < 70; i++) only.service.apply(`k${i}`, MEGABYTE.slice(0, 10_000));
+    for (let i = 0; i < 140; i++) only.service.apply(`k${i}`, MEGABYTE.slice(0, 5_000));
     const raw = await Raw.greeted(only);
     raw.ws.pause();
-    // More than 64 keys are looked up in turns, so that all of these are in progress at once.
-    const keys = Array.from({ length: 70 }, (_, i) => `k${i}`);
+    // More than 128 keys are looked up in turns, so that all of these are in progress at once.
+    const keys = Array.from({ length: 140 }, (_, i) => `k${i}`);
     raw.send(Array.from({ length: 500 }, (_, i) => [10 + i, 3, keys]));
     await until(() => only.clients.size === 0);
   });

@@ -12,9 +12,13 @@ function reference(key: string, row: Uint8Array): number {
 
 test('rows of every length have the checksum that zlib gives', () => {
   fc.assert(
-    fc.property(fc.string({ unit: 'binary' }), fc.uint8Array({ minLength: 4, maxLength: 400, size: 'max' }), (key, row) => {
-      expect(checksum(key, row)).toBe(reference(key, row));
-    }),
+    fc.property(
+      fc.string({ unit: 'binary' }),
+      fc.uint8Array({ minLength: 4, maxLength: 400, size: 'max' }),
+      (key, row) => {
+        expect(checksum(key, row)).toBe(reference(key, row));
+      },
+    ),
     { numRuns: 2_000 },
   );
 });

@@ -12,13 +12,20 @@ test('the page of errors lists every code as the code has it, and no other', () 
       { outcome: m[2], http: Number(m[3]), exit: Number(m[4]) },
     ]),
   );
-  const expected = Object.entries(ERRORS).map(([code, { outcome, http, exit }]) => [code, { outcome, http, exit }]);
+  const expected = Object.entries(ERRORS).map(([code, { outcome, http, exit }]) => [
+    code,
+    { outcome, http, exit },
+  ]);
   expect([...listed].sort()).toEqual(expected.sort());
 });
 
 test('the page of options lists every option with its default', () => {
   const text = page('docs/options.md');
-  for (const [name, value] of Object.entries({ ...TRANSPORT_DEFAULTS, ...CLUSTER_DEFAULTS, ...HOST_DEFAULTS }))
+  for (const [name, value] of Object.entries({
+    ...TRANSPORT_DEFAULTS,
+    ...CLUSTER_DEFAULTS,
+    ...HOST_DEFAULTS,
+  }))
     expect(text, name).toContain(`| \`${name}\` | ${value.toLocaleString('en-US')} |`);
 });
 

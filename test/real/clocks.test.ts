@@ -1,7 +1,8 @@
 /** Wall clocks that lie: ahead, behind, set back over a restart, or standing still. */
-import { fileURLToPath } from 'node:url';
+
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, expect, test } from 'vitest';
 import { converged, dumpFolder, eventually } from '../support/copies.js';
 import { type Daemon, endDaemons, runCli, startCluster, startDaemon, tempFolder } from '../support/daemon.js';
@@ -31,7 +32,9 @@ async function expectHealthy(daemon: Daemon): Promise<void> {
   expect(status, JSON.stringify(body)).toBe(200);
   expect(body.replicas).toBeGreaterThanOrEqual(2);
   expect(millisecondsOf(body.stamp)).toBeLessThanOrEqual(Date.now() + DRIFT_MS);
-  expect((await httpStatus(daemon.address)).issues.filter((issue) => issue.code === 'CLOCK_SKEW')).toEqual([]);
+  expect((await httpStatus(daemon.address)).issues.filter((issue) => issue.code === 'CLOCK_SKEW')).toEqual(
+    [],
+  );
 }
 
 for (const [name, aheadMs] of [
@@ -89,7 +92,9 @@ test('stamps rise although the clock was set back two seconds and the node resta
   await write(1);
   odd.setClock('-2000');
   await odd.restart();
-  await eventually('linked', async () => (await httpStatus(odd.address)).members.every((m) => m.self || m.linked));
+  await eventually('linked', async () =>
+    (await httpStatus(odd.address)).members.every((m) => m.self || m.linked),
+  );
   for (let value = 2; value <= 20; value++) await write(value);
   // Another host's write in between is not lost to the slow clock, nor the slow clock's to it.
   const between = await httpPut(first.address, 'k', 'between');
@@ -156,6 +161,7 @@ test('200,000 writes under a clock that stands still have unique stamps in the o
   expect(dump.size).toBe(ROWS + given.length);
   const stamps: string[] = [];
   for (let i = 0; i < ROWS; i++) stamps.push(dump.get(key(i))!.stamp);
-  for (let i = 1; i < ROWS; i++) if (stamps[i]! <= stamps[i - 1]!) throw new Error(`${key(i)} is not after the one before`);
+  for (let i = 1; i < ROWS; i++)
+    if (stamps[i]! <= stamps[i - 1]!) throw new Error(`${key(i)} is not after the one before`);
   expect(millisecondsOf(given.at(-1)!)).toBeLessThanOrEqual(frozenAt + DRIFT_MS);
 });

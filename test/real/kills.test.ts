@@ -77,7 +77,9 @@ test('after 50 SIGKILLs at random moments under writes all copies are equal and 
   await eventually('writes are acknowledged again', () => workload.acknowledged > atTheEnd + 50);
   await workload.stop();
 
-  console.log(`${JSON.stringify(killed)}, ${workload.acknowledged} writes acknowledged, ${workload.unacknowledged} not`);
+  console.log(
+    `${JSON.stringify(killed)}, ${workload.acknowledged} writes acknowledged, ${workload.unacknowledged} not`,
+  );
   expect(killed.serving).toBeGreaterThan(20);
   const live = await converged(daemons);
   for (const [name, daemon] of nodes) {
@@ -89,6 +91,8 @@ test('after 50 SIGKILLs at random moments under writes all copies are equal and 
   }
   const copies = await closedCopies(nodes);
   for (const dump of copies.values())
-    expect(new Map([...dump].filter(([, entry]) => entry.value !== undefined).map(([k, e]) => [k, e.value]))).toEqual(live);
+    expect(
+      new Map([...dump].filter(([, entry]) => entry.value !== undefined).map(([k, e]) => [k, e.value])),
+    ).toEqual(live);
   history.check(copies, { driftMs: DRIFT_MS });
 });

@@ -47,7 +47,9 @@ test('hosts of one list that start late, or one after the other, still come up a
   }
   await late.start();
   await Promise.all([early.ready(), next.ready()]);
-  const uids = await Promise.all(daemons.map(async (daemon) => (await httpStatus(daemon.address)).clusterUid));
+  const uids = await Promise.all(
+    daemons.map(async (daemon) => (await httpStatus(daemon.address)).clusterUid),
+  );
   expect(new Set(uids).size).toBe(1);
 });
 

@@ -47,18 +47,20 @@ test('two halves of a partition serve reads and writes, and are equal after it h
   ]);
   await httpPut(a.daemon.address, 'before', 1);
   const history = new History('partition');
-  const sides = ['a', 'b'].map((name, i) =>
-    new Workload(history, [{ name, address: nodes.get(name)!.address }], {
-      seed: 17 + i,
-      prefix: 'w',
-      writers: 2,
-      query: { replicas: 1 },
-    }),
+  const sides = ['a', 'b'].map(
+    (name, i) =>
+      new Workload(history, [{ name, address: nodes.get(name)!.address }], {
+        seed: 17 + i,
+        prefix: 'w',
+        writers: 2,
+        query: { replicas: 1 },
+      }),
   );
   a.proxy.cut();
   b.proxy.cut();
-  await eventually('both sides notice', async () =>
-    (await linkedTo(a.daemon)).length === 0 && (await linkedTo(b.daemon)).length === 0,
+  await eventually(
+    'both sides notice',
+    async () => (await linkedTo(a.daemon)).length === 0 && (await linkedTo(b.daemon)).length === 0,
   );
   for (const side of sides) side.start();
   await eventually('both sides write', () => sides.every((side) => side.acknowledged > 150));
@@ -87,8 +89,9 @@ for (const direction of ['toTarget', 'toClient', 'both'] as const)
     await eventually('linked', async () => (await linkedTo(a.daemon)).includes('b'));
     a.proxy.blackhole(direction);
     b.proxy.blackhole(direction);
-    await eventually('both sides give the link up', async () =>
-      (await linkedTo(a.daemon)).length === 0 && (await linkedTo(b.daemon)).length === 0,
+    await eventually(
+      'both sides give the link up',
+      async () => (await linkedTo(a.daemon)).length === 0 && (await linkedTo(b.daemon)).length === 0,
     );
     expect(a.daemon.stderr + b.daemon.stderr).toContain('"event":"link-silent"');
     for (const [i, { daemon }] of [a, b].entries())
@@ -105,7 +108,11 @@ test('nodes in a line, where the ends never meet, hold the same', async () => {
   // The ends advertise ports that nobody answers, and so can only be reached over the links that they dial.
   const ends = await Promise.all(
     ['x', 'z'].map(async (name) => {
-      const daemon = new Daemon({ name, advertise: `127.0.0.1:${await freePort()}`, join: [middle.proxy.address] });
+      const daemon = new Daemon({
+        name,
+        advertise: `127.0.0.1:${await freePort()}`,
+        join: [middle.proxy.address],
+      });
       return daemon.start();
     }),
   );

@@ -15,7 +15,8 @@ beforeAll(async () => {
 });
 afterAll(endDaemons);
 
-const stampAt = (ms: number, writer = 'a1b2c3d4e5f60718'): string => `${ms.toString(16).padStart(12, '0')}0000${writer}`;
+const stampAt = (ms: number, writer = 'a1b2c3d4e5f60718'): string =>
+  `${ms.toString(16).padStart(12, '0')}0000${writer}`;
 
 test('two values under one stamp at two hosts end as the same one everywhere, whichever came first', async () => {
   const stamp = stampAt(Date.now());

@@ -1,5 +1,5 @@
 /** The copies of a cluster: waiting until they are equal, and reading them whole, alive or from the closed files. */
-import { originOf, seqOf, stampHexOf, isTombstone } from '../../src/core/entry.js';
+import { isTombstone, originOf, seqOf, stampHexOf } from '../../src/core/entry.js';
 import { toJson } from '../../src/json.js';
 import { openDataFolder } from '../../src/storage/data-folder.js';
 import { decodeRow } from '../../src/values.js';

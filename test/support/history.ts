@@ -175,8 +175,10 @@ export class History {
       if (type !== 'ok' || stamp === undefined || broughtAlong.has(op)) continue;
       const writer = writerOf(stamp);
       const floor = floors.get(op)?.get(writer) ?? '';
-      if (stamp <= floor) faults.push(`operation ${op}: stamp ${stamp}, but ${floor} was given before it began`);
-      if (owners.has(stamp)) faults.push(`stamp ${stamp} was given to operations ${owners.get(stamp)} and ${op}`);
+      if (stamp <= floor)
+        faults.push(`operation ${op}: stamp ${stamp}, but ${floor} was given before it began`);
+      if (owners.has(stamp))
+        faults.push(`stamp ${stamp} was given to operations ${owners.get(stamp)} and ${op}`);
       owners.set(stamp, op);
       if (millisecondsOf(stamp) > at + driftMs) faults.push(`stamp ${stamp} is too far ahead of ${at}`);
       if (stamp > (finished.get(writer) ?? '')) finished.set(writer, stamp);
@@ -216,6 +218,8 @@ export function differencesOf(copies: ReadonlyMap<string, Dump>): string[] {
   for (const [name, dump] of others)
     for (const key of new Set([...reference.keys(), ...dump.keys()]))
       if (text(reference.get(key)) !== text(dump.get(key)))
-        faults.push(`${key}: ${firstName} has ${text(reference.get(key))}, ${name} has ${text(dump.get(key))}`);
+        faults.push(
+          `${key}: ${firstName} has ${text(reference.get(key))}, ${name} has ${text(dump.get(key))}`,
+        );
   return faults;
 }

@@ -70,7 +70,12 @@ const stampHeader = (stamp: string | undefined): Record<string, string> =>
 export type WriteAnswer = Answer<ReceiptBody & ErrorBody>;
 
 /** `json`: the JSON form of the value. */
-export function httpPut(address: string, key: string, json: unknown, query: WriteQuery = {}): Promise<WriteAnswer> {
+export function httpPut(
+  address: string,
+  key: string,
+  json: unknown,
+  query: WriteQuery = {},
+): Promise<WriteAnswer> {
   return call(address, target(key, query), {
     method: 'PUT',
     body: JSON.stringify(json),
