@@ -5,7 +5,7 @@
  * process group: ctrl-c in the terminal reaches the demo alone, which then ends it in order.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -36,6 +36,8 @@ export class Daemon {
   readonly #options: DaemonOptions;
   #child: ChildProcess | undefined;
   #address = '127.0.0.1:0';
+  /** Where the log of the present run begins. */
+  #logFrom = 0;
 
   constructor(options: DaemonOptions) {
     this.#options = options;
@@ -77,6 +79,7 @@ export class Daemon {
     const members = this.#options.join();
     const output = openSync(this.#outputFile, 'w');
     const log = openSync(this.logFile, 'a');
+    this.#logFrom = fstatSync(log).size;
     const args = [CLI_PATH, 'serve', '--data', this.dataFolder, '--listen', this.#address];
     args.push('--cluster', cluster, '--name', name, '--host', name, ...flags);
     if (members.length > 0) args.push('--join', members.join(','));
@@ -158,7 +161,7 @@ export class Daemon {
   }
 
   #logTail(): string {
-    const log = readFileSync(this.logFile, 'utf8').trim();
+    const log = readFileSync(this.logFile).subarray(this.#logFrom).toString('utf8').trim();
     return log === '' ? '(empty)' : log.slice(-LOG_TAIL_CHARS).replace(/\s*\n\s*/g, ' | ');
   }
 }

@@ -67,13 +67,23 @@ export class Screen {
       format: `  ${label}  {bar}  {percentage} %  {rows} rows  {duration_formatted}`,
       stream: process.stderr,
       hideCursor: true,
+      gracefulExit: false,
       clearOnComplete: true,
       barCompleteChar: '\u2501',
       barIncompleteChar: '\u2500',
       barsize: BAR_WIDTH,
     });
     bar.start(total, 0, { rows: '0' });
-    return { update: (done) => bar.update(done, { rows: count(done) }), stop: () => bar.stop() };
+    // Whatever ends the process gives the terminal its cursor back.
+    const stop = (): void => bar.stop();
+    process.once('exit', stop);
+    return {
+      update: (done) => bar.update(done, { rows: count(done) }),
+      stop: () => {
+        process.off('exit', stop);
+        stop();
+      },
+    };
   }
 
   #line(text: string): void {

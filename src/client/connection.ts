@@ -12,9 +12,9 @@ import { STAMP_MS_MAX } from '../core/hlc.js';
 import { ERRORS, type ErrorCode, type ErrorDetails, isReadmeshError, ReadmeshError } from '../errors.js';
 import type { MsgpackWriter } from '../msgpack-writer.js';
 import type { ClientOptions } from '../options.js';
+import { RequestTable } from '../request-table.js';
 import { CLIENT_PATH } from '../transport/address.js';
 import { type ClientFrame, FRAME_BYTES_MAX, FrameBuilder, openFrame, truncate } from './frame.js';
-import { RequestTable } from './request-table.js';
 import {
   CLIENT_PROTOCOL_VERSION,
   FRAME_BYTES_SOFT,
@@ -68,7 +68,7 @@ export class Connection {
   #socket: Socket | undefined;
   #state: 'dialing' | 'open' | 'closed' = 'dialing';
   readonly #builder = new FrameBuilder(false);
-  readonly #pending = new RequestTable();
+  readonly #pending = new RequestTable<Pending>();
   #flushing = false;
   #reason: string | undefined;
   #refused: ReadmeshError | undefined;

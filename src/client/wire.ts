@@ -80,7 +80,7 @@ export const ROWS_PER_PAGE_MAX = 1_000;
 export const PAGE_BYTES = 262_144;
 /** Bytes after which a frame is closed. The last thing in it may be larger. */
 export const FRAME_BYTES_SOFT = 131_072;
-export const ID_MAX = 2 ** 32 - 1;
+export { ID_MAX } from '../request-table.js';
 /** Longest deadline that a request may ask for, ms. */
 export const TIMEOUT_MS_MAX = 3_600_000;
 /** Operations in one write that are read at all; how many are accepted is the cluster's option. */

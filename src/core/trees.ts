@@ -25,7 +25,7 @@ const OVERTAKEN_MS = 20;
 const ROUNDS_MAX = 2;
 
 /** Peers that want an origin's payloads from this node, from which on it has two ways in itself. */
-const CHILDREN_MIN = 2;
+const CHILDREN_MIN = 3;
 
 interface Branch {
   /** Sends this origin's payloads. */
@@ -77,6 +77,7 @@ export class Trees {
     for (const origin of origins) {
       peer.lazy.delete(origin);
       const branch = this.#branches.get(origin);
+      if (branch?.spare === peer) branch.spare = undefined;
       if (branch?.parent === peer) this.#turnToSpare(branch, origin);
     }
   }
@@ -170,9 +171,10 @@ export class Trees {
       branch.overtaken = 0;
       return;
     }
-    if (branch.spare === undefined) {
+    // Whoever takes this origin from here is no second way to it.
+    if (branch.spare === undefined && peer.lazy.has(origin)) {
       branch.spare = peer;
-      if (branch.twofold && branch.rounds > 1) this.#graft(peer, [origin]);
+      if (branch.twofold) this.#graft(peer, [origin]);
     }
     // Whoever has had no answer on this link yet may take it that all its payloads are wanted.
     const isNew = branch.rounds === 1 || peer.openedAt >= branch.previousAt;
@@ -182,7 +184,6 @@ export class Trees {
   #adopt(branch: Branch, peer: Peer, origin: OriginId): void {
     this.#setParent(branch, peer, origin);
     if (branch.spare === peer) branch.spare = undefined;
-    this.#graft(peer, [origin]);
   }
 
   /** Without a spare, the next pulse finds a parent. */
@@ -193,24 +194,25 @@ export class Trees {
     branch.overtaken = 0;
     if (spare === undefined) return;
     this.#setParent(branch, spare, origin);
-    if (!branch.twofold) this.#graft(spare, [origin]);
   }
 
   #replace(branch: Branch, peer: Peer, origin: OriginId): void {
     const old = branch.parent!;
-    const sent = this.#isSupplier(branch, peer);
     this.#setParent(branch, peer, origin);
     if (branch.spare === peer || branch.spare === undefined) branch.spare = old;
     branch.overtaken = 0;
     branch.inTime = true;
-    if (!sent) this.#graft(peer, [origin]);
     if (!this.#isSupplier(branch, old)) this.#prune(old, origin);
   }
 
-  /** Nothing goes back to where it comes from, even where another supplier is first once. */
+  /**
+   * Nothing goes back to where it comes from, even where another supplier is first once. The peer is told even
+   * if it sends already: it must not depend on this node in turn.
+   */
   #setParent(branch: Branch, peer: Peer, origin: OriginId): void {
     branch.parent = peer;
     peer.lazy.add(origin);
+    this.#graft(peer, [origin]);
   }
 
   #isSupplier(branch: Branch, peer: Peer): boolean {

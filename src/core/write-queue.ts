@@ -20,7 +20,6 @@ interface QueuedRow extends BatchRow {
   own: boolean;
   /** Only the dot differs from what was known: nothing to tell watchers. */
   quiet: boolean;
-  readonly batch: number;
 }
 
 export class Batch implements StoreBatch {
@@ -49,7 +48,6 @@ export class WriteQueue {
   readonly #rowsMax: number;
   readonly #bytesMax: number;
   readonly #waiting: Batch[] = [];
-  readonly #newest = new Map<string, QueuedRow>();
   #inFlight: Batch | undefined;
   #open: Batch | undefined;
   #ids = 0;
@@ -64,7 +62,13 @@ export class WriteQueue {
 
   /** The newest row of the key that is on its way to the store. */
   pending(key: string): Row | undefined {
-    return this.#newest.get(key)?.row;
+    // From the newest on. One map over all of them would be filled and emptied all the time, which keeps the
+    // collector of young objects from ever letting go of the rows in it (request-table.ts explains).
+    for (let i = this.#waiting.length - 1; i >= 0; i--) {
+      const queued = this.#waiting[i]!.rows.get(key);
+      if (queued !== undefined) return queued.row;
+    }
+    return this.#inFlight?.rows.get(key)?.row;
   }
 
   /** The batch that takes what comes next: the open one if `rows` and `bytes` more fit (or it is empty), else a new one. */
@@ -101,9 +105,7 @@ export class WriteQueue {
     } else {
       const size = key.length + row.length;
       const replaces = current === undefined ? undefined : dotOf(current);
-      const queued: QueuedRow = { row, replaces, own, quiet, batch: batch.id };
-      batch.rows.set(key, queued);
-      this.#newest.set(key, queued);
+      batch.rows.set(key, { row, replaces, own, quiet });
       batch.bytes += size;
       this.rows += 1;
       this.bytes += size;
@@ -143,14 +145,12 @@ export class WriteQueue {
     this.#inFlight = undefined;
     this.rows -= batch.rows.size;
     this.bytes -= batch.bytes;
-    for (const key of batch.rows.keys()) if (this.#newest.get(key)?.batch === id) this.#newest.delete(key);
     return batch;
   }
 
   /** Writing failed: what is on disk is unknown, so nothing of what was queued may count. */
   drop(): void {
     this.#waiting.length = 0;
-    this.#newest.clear();
     this.#open = undefined;
     this.#inFlight = undefined;
     this.rows = 0;

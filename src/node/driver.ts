@@ -12,6 +12,7 @@ import type { Instant, Row } from '../core/types.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { decodeMessage, encodeMessage } from '../protocol.js';
 import type { Receipt } from '../read-store.js';
+import { RequestTable } from '../request-table.js';
 import type { RowCursor, Snapshot, Store } from '../storage/store.js';
 
 export interface Logger {
@@ -57,7 +58,7 @@ export class Driver {
   readonly #inputs: Input[] = [];
   /** Writes of this turn of the event loop. */
   #turn: LocalWrite[] = [];
-  readonly #writes = new Map<number, Waiting<Receipt>>();
+  readonly #writes = new RequestTable<Waiting<Receipt>>();
   readonly #removals = new Map<number, Waiting<boolean>>();
   readonly #scans = new Map<number, Promise<Scan>>();
   #ids = 0;
@@ -120,8 +121,7 @@ export class Driver {
   ): Promise<Receipt> {
     return new Promise((resolve, reject) => {
       if (this.#draining) return reject(new ReadmeshError('CLOSED', 'this node is closing: ask another'));
-      const id = ++this.#ids;
-      this.#writes.set(id, { resolve, reject });
+      const id = this.#writes.add({ resolve, reject });
       const { replicas, fsync, timeoutMs } = options;
       if (this.#turn.length === 0) queueMicrotask(this.#takeTurn);
       this.#turn.push({ id, ops, replicas, fsync, timeoutMs });
@@ -160,8 +160,7 @@ export class Driver {
       'CLOSED',
       'this node was closed before the write was acknowledged: retry elsewhere',
     );
-    for (const waiting of [...this.#writes.values(), ...this.#removals.values()]) waiting.reject(closed);
-    this.#writes.clear();
+    for (const waiting of [...this.#writes.clear(), ...this.#removals.values()]) waiting.reject(closed);
     this.#removals.clear();
     for (const id of [...this.#scans.keys()]) await this.#closeScan(id);
     await this.#writing;

@@ -308,7 +308,7 @@ export class Node implements NodeService {
     listener.handle(
       createHttpHandler(this, { valueBytesMax: this.#driver.core.options.valueBytesMax, onFault }),
     );
-    listener.acceptClients((ws) => serveClient(ws, this));
+    listener.acceptClients((ws, _remote, socket) => serveClient(ws, this, { socket, onFault }));
   }
 
   /** A fault of ours that nobody else sees. */

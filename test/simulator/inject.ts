@@ -20,13 +20,11 @@ export class Injector {
   healed = false;
   readonly clones: SimNode[] = [];
   readonly #world: World;
-  readonly #plan: Plan;
   readonly #nodes: readonly SimNode[];
   readonly #backups = new Map<PlanEvent, Image>();
 
   constructor(world: World, plan: Plan, nodes: readonly SimNode[]) {
     this.#world = world;
-    this.#plan = plan;
     this.#nodes = nodes;
     for (const event of plan.events)
       if (event.kind === 'restoreBackup')

@@ -1,5 +1,5 @@
 /**
- * The requests of a connection that wait for an answer, by id. Ids rise, so that a late answer never meets
+ * Requests that wait for an answer, by id. Ids rise, so that a late answer never meets
  * another request; each lies in a ring at the place that its last bits name, and an id whose place is taken is
  * skipped.
  *
@@ -7,19 +7,19 @@
  * refers to its successor. Once one of them has grown old, the collector of young objects takes all later ones,
  * and with them all requests ever made, to be alive until the next full collection.
  */
-import type { Pending } from './connection.js';
-import { ID_MAX } from './wire.js';
 
+/** Ids are 1 to this. */
+export const ID_MAX = 2 ** 32 - 1;
 const SIZE_MIN = 64;
 
-export class RequestTable {
-  #pending: (Pending | undefined)[] = emptyTable(SIZE_MIN);
+export class RequestTable<T> {
+  #pending: (T | undefined)[] = emptyTable(SIZE_MIN);
   #ids = new Uint32Array(SIZE_MIN);
   #last = 0;
   size = 0;
 
   /** Returns its id. */
-  add(pending: Pending): number {
+  add(pending: T): number {
     if (this.size * 2 >= this.#pending.length) this.#grow();
     const mask = this.#pending.length - 1;
     let id = this.#last;
@@ -40,7 +40,7 @@ export class RequestTable {
     return this.#last;
   }
 
-  get(id: number): Pending | undefined {
+  get(id: number): T | undefined {
     const place = id & (this.#pending.length - 1);
     return this.#ids[place] === id ? this.#pending[place] : undefined;
   }
@@ -55,7 +55,7 @@ export class RequestTable {
   }
 
   /** Empties the table, and returns what was in it. */
-  clear(): Pending[] {
+  clear(): T[] {
     const all = this.#pending.filter((pending) => pending !== undefined);
     this.#pending.fill(undefined);
     this.size = 0;
@@ -77,6 +77,6 @@ export class RequestTable {
   }
 }
 
-function emptyTable(size: number): (Pending | undefined)[] {
-  return new Array<Pending | undefined>(size).fill(undefined);
+function emptyTable<T>(size: number): (T | undefined)[] {
+  return new Array<T | undefined>(size).fill(undefined);
 }
