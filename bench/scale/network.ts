@@ -29,6 +29,11 @@ export interface Observer {
   arrived(from: ScaleNode, to: ScaleNode, message: PeerMessage): void;
 }
 
+interface Frame {
+  readonly bytes: number;
+  readonly decoded: PeerMessage;
+}
+
 interface End {
   readonly node: ScaleNode;
   readonly link: number;
@@ -61,6 +66,7 @@ export class Network {
   readonly #events: Events;
   readonly #random: Random;
   readonly #settings: NetworkSettings;
+  readonly #frames = new WeakMap<PeerMessage, Frame>();
   readonly #nodes = new Map<string, ScaleNode>();
 
   constructor(events: Events, random: Random, settings: NetworkSettings) {
@@ -103,15 +109,14 @@ export class Network {
   }
 
   send(from: ScaleNode, wires: readonly Wire[], message: PeerMessage): void {
-    const bytes = encodeMessage(message);
-    // One decoding serves all receivers: the core treats messages as immutable.
-    const decoded = decodeMessage(bytes);
+    const frame = this.#frame(message);
+    const { decoded } = frame;
     this.messages += wires.length;
-    this.bytes += wires.length * bytes.length;
+    this.bytes += wires.length * frame.bytes;
     let count = this.byType.get(message.type);
     if (count === undefined) this.byType.set(message.type, (count = { messages: 0, bytes: 0 }));
     count.messages += wires.length;
-    count.bytes += wires.length * bytes.length;
+    count.bytes += wires.length * frame.bytes;
     for (const wire of wires) {
       if (!wire.open) continue;
       const [, end] = wire.from(from);
@@ -121,6 +126,16 @@ export class Network {
         end.node.input({ type: 'message', link: end.link, message: decoded });
       });
     }
+  }
+
+  /** Real bytes, decoded once for all receivers, since the core treats messages as immutable; relays pass the very same on. */
+  #frame(message: PeerMessage): Frame {
+    const known = this.#frames.get(message);
+    if (known !== undefined) return known;
+    const bytes = encodeMessage(message);
+    const frame = { bytes: bytes.length, decoded: decodeMessage(bytes) };
+    this.#frames.set(frame.decoded, frame);
+    return frame;
   }
 
   /** One side closes: what it sent before still arrives. */

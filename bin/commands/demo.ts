@@ -33,6 +33,7 @@ const SAMPLE_STEP = 20;
 /** How long the traffic runs before the kill, while the host is down, and after it is back, ms. */
 const CALM_MS = 1_500;
 const DOWN_MS = 2_000;
+const PROGRESS_MS = 250;
 
 export interface DemoOptions {
   /** Leave the daemons running. */
@@ -183,7 +184,8 @@ class Demo {
       join: cluster.addresses,
     });
     try {
-      await replica.ready({ timeoutMs: BOOTSTRAP_MS_MAX });
+      const ready = replica.ready({ timeoutMs: BOOTSTRAP_MS_MAX });
+      await this.#showCopying(ready, () => replica.status());
     } catch (error) {
       await replica.close();
       throw error;
@@ -248,7 +250,7 @@ class Demo {
       await delay(DOWN_MS);
       const restarted = performance.now();
       daemon.spawn();
-      await this.#rebuilt(daemon, before.origin);
+      await this.#showCopying(this.#rebuilt(daemon, before.origin), () => statusAt(daemon.address));
       const downMs = restarted - killed;
       const rebuildMs = performance.now() - restarted;
       report.fault = { killed: daemon.name, founder: isFounder, downMs, rebuildMs };
@@ -258,6 +260,25 @@ class Demo {
       await traffic.stop();
     }
     await this.#judge(cluster, traffic);
+  }
+
+  /** A bar, on a terminal, while a new copy is made. */
+  async #showCopying(copied: Promise<void>, status: () => Promise<Status>): Promise<void> {
+    const bar = this.#screen.progress('copying', this.#report.rows);
+    const showEntries = async (): Promise<void> => {
+      try {
+        bar.update(Math.min((await status()).bootstrap?.entries ?? 0, this.#report.rows));
+      } catch {
+        // It does not answer yet.
+      }
+    };
+    const timer = setInterval(() => void showEntries(), PROGRESS_MS);
+    try {
+      await copied;
+    } finally {
+      clearInterval(timer);
+      bar.stop();
+    }
   }
 
   /** Resolves when the restarted daemon is ready under a new origin, as a member of the old cluster. */

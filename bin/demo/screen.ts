@@ -77,9 +77,12 @@ export class Screen {
     // Whatever ends the process gives the terminal its cursor back.
     const stop = (): void => bar.stop();
     process.once('exit', stop);
+    let stopped = false;
     return {
-      update: (done) => bar.update(done, { rows: count(done) }),
+      // A late figure must not draw the bar anew.
+      update: (done) => stopped || bar.update(done, { rows: count(done) }),
       stop: () => {
+        stopped = true;
         process.off('exit', stop);
         stop();
       },

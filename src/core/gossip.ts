@@ -86,10 +86,23 @@ export class Gossip {
   beat(): void {
     const core = this.#core;
     core.timers.set('beat', core.now.mono + core.options.beatMs);
+    this.#reclaimName();
     for (const peer of core.linked()) this.#beat(peer, false);
     if (!isSparse(core)) return;
     if (core.now.mono >= this.#pulseAt) this.#pulse(0);
     this.#accuse();
+  }
+
+  /**
+   * Another node may have borne this node's name while it was away: a copy of its store, or a new start with an
+   * empty one. Whoever is back says so again, or its peers would go on to dial the other's address, and count no
+   * acknowledgement of its. Once a beat, since the two may be up at the same time for a while.
+   */
+  #reclaimName(): void {
+    const { identity } = this.#core;
+    if (identity.uid === '' || (identity.phase !== 'ready' && identity.phase !== 'bootstrapping')) return;
+    const row = this.#lifecycle.publishSelf();
+    if (row !== undefined) this.membersChanged({ rows: [row], removed: [] });
   }
 
   /** Heads that were written since the last beat are due to be announced. */

@@ -148,7 +148,10 @@ export class Lifecycle {
     if (identity.phase === 'expelled') return;
     identity.phase = 'expelled';
     acks.failAll('REMOVED', 'this node was removed from its cluster');
-    this.#core.log('error', 'removed-from-cluster');
+    this.#core.log('error', 'removed-from-cluster', {
+      code: 'REMOVED',
+      message: 'empty the data folder to let this node join again',
+    });
     this.#core.emit({ type: 'state' });
   }
 
@@ -164,8 +167,8 @@ export class Lifecycle {
     this.#store();
   }
 
-  /** Writes this node's own row of the member table, if anything in it changed. */
-  publishSelf(): void {
+  /** Writes this node's own row of the member table, if anything in it changed; returns it then. */
+  publishSelf(): MemberRow | undefined {
     const { identity, config, members, now } = this.#core;
     const old = members.rows().find((row) => row.name === config.name);
     if (
@@ -174,18 +177,18 @@ export class Lifecycle {
       old.address === config.address &&
       old.host === config.host
     )
-      return;
+      return undefined;
     const ms = Math.max(
       now.wall,
       this.#core.hlc.ms,
       old === undefined ? 0 : stampMs(stampFromHex(old.stamp)) + 1,
     );
     const stamp = stampToHex(stampBytes(ms, 0, identity.origin));
-    members.merge(
-      [{ name: config.name, host: config.host, address: config.address, origin: identity.origin, stamp }],
-      [],
-    );
+    const { name, host, address } = config;
+    const row = { name, host, address, origin: identity.origin, stamp };
+    members.merge([row], []);
     this.storeMembers();
+    return row;
   }
 
   storeMembers(): void {

@@ -78,6 +78,8 @@ export class Links {
       this.#dial(dialed).state = 'open';
       this.#dialing.delete(dialed);
     }
+    // Nothing that a peer says could be kept.
+    if (core.identity.phase === 'failed') return this.close(peer, 'the store failed');
     core.send(peer, this.#hello());
   }
 
@@ -111,6 +113,8 @@ export class Links {
     core.log('warn', 'refused-peer', { code, message, peer: peer.name || (peer.dialed ?? 'inbound') });
     core.send(peer, { type: 'refuse', code, message });
     if (peer.dialed !== undefined) this.#dial(peer.dialed).failures += 1;
+    // Whoever belongs to no cluster yet, and finds a seed to be the wrong one, has this as its own trouble.
+    if (peer.dialed !== undefined && core.identity.uid === '' && code === 'WRONG_CLUSTER') this.#note(code, message);
     this.close(peer, code);
   }
 
@@ -123,10 +127,7 @@ export class Links {
     });
     if (refuse.code === 'CLOCK_SKEW') this.#noteSkew(peer.name || (peer.dialed ?? ''));
     if (refuse.code === 'REMOVED') this.#lifecycle.expel();
-    this.#refusals.set(refuse.code, {
-      message: refuse.message,
-      until: core.now.mono + core.options.redialMaxMs * 4,
-    });
+    this.#note(refuse.code, refuse.message);
     core.emit({ type: 'state' });
     if (peer.dialed !== undefined) this.#dial(peer.dialed).failures += 1;
     this.close(peer, refuse.code);
@@ -207,9 +208,14 @@ export class Links {
     this.#reconcileSeeds();
   }
 
+  /** A refusal that is this node's own trouble: shows in its health for a while after the last time. */
+  #note(code: string, message: string): void {
+    const { now, options } = this.#core;
+    this.#refusals.set(code, { message, until: now.mono + options.redialMaxMs * 4 });
+  }
+
   #reconcileSeeds(): void {
     const core = this.#core;
-    const isMembers = (seed: string): boolean => core.members.active().some((row) => row.address === seed);
     const newcomers: Peer[] = [];
     let unknown = 0;
     for (const seed of core.config.join) {
@@ -220,7 +226,7 @@ export class Links {
         .find((p) => p.dialed === seed || p.hello?.address === seed || p.origin === dial.origin);
       if (peer === undefined || peer.clusterUid !== '') unknown += 1;
       else newcomers.push(peer);
-      if (peer === undefined && !isMembers(seed)) this.#dialIfDue(seed, 0);
+      if (peer === undefined && !core.members.hasAddress(seed)) this.#dialIfDue(seed, 0);
     }
     if (core.config.join.length > 0) {
       const inbound = core.linked().filter((p) => p.clusterUid === '' && !newcomers.includes(p));

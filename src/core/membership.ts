@@ -28,6 +28,7 @@ export class MemberTable {
   #hash: string | undefined;
   #active: readonly MemberRow[] | undefined;
   #origins: ReadonlySet<OriginId> | undefined;
+  #addresses: ReadonlySet<string> | undefined;
 
   /** True if the table changed; what was news to it is added to `news`. */
   merge(rows: Iterable<MemberRow>, removed: Iterable<OriginId>, news?: MembersNews): boolean {
@@ -49,6 +50,7 @@ export class MemberTable {
       this.#hash = undefined;
       this.#active = undefined;
       this.#origins = undefined;
+      this.#addresses = undefined;
     }
     return changed;
   }
@@ -82,6 +84,12 @@ export class MemberTable {
   isMember(origin: OriginId): boolean {
     this.#origins ??= new Set(this.active().map((row) => row.origin));
     return this.#origins.has(origin);
+  }
+
+  /** Whether a member listens there. */
+  hasAddress(address: string): boolean {
+    this.#addresses ??= new Set(this.active().map((row) => row.address));
+    return this.#addresses.has(address);
   }
 
   /** How many rows and removals it ever held: 1 means that nobody but its owner was ever here. */

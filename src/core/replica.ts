@@ -388,6 +388,8 @@ export class ReplicaCore implements Core {
   // The store.
 
   #launch(): void {
+    // A batch after a failed one may be lost however well it seems to be written.
+    if (this.identity.phase === 'failed') return;
     const batch = this.queue.launch();
     if (batch !== undefined) {
       if (!batch.announced) this.#bindClock(batch);

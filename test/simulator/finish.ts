@@ -127,7 +127,7 @@ export class Finish {
     for (const node of healed) {
       const core = node.core!;
       if (!core.ready) return `${node.name} is ${core.identity.phase}`;
-      if (core.queue.tail() !== undefined || core.acks.unsettled > 0) return `${node.name} is busy`;
+      if (core.queue.tail() !== undefined || core.acks.unsettled > 0 || node.scans.size > 0) return `${node.name} is busy: ${core.queue.rows} rows, ${core.acks.unsettled} writes, ${node.scans.size} scans`;
       if (core.written.hash !== first.core!.written.hash)
         return `the vectors of ${first.name} and ${node.name} differ`;
       const issues = core.issues();
@@ -164,7 +164,6 @@ export class Finish {
         if ((image.heads.get(origin) ?? 0) !== head)
           throw new Violation('written', `${node.name} announces ${origin}:${head}, its disk says otherwise`);
       this.#world.oracle.checkAllHeads(node);
-      if (node.scans.size > 0) throw new Violation('caps', `${node.name} left ${node.scans.size} scans open`);
       if (node.open.size > 0)
         throw new Violation('answers', `${node.name} left ${node.open.size} writes unanswered`);
     }
@@ -172,7 +171,9 @@ export class Finish {
 
   /** Each of the healed nodes takes a write, and all of their hosts acknowledge it. */
   #checkUsable(healed: readonly SimNode[]): void {
-    const hosts = new Set(healed.map((node) => node.host)).size;
+    // Acknowledgements come over a node's own links: all others have one in a full mesh, two in a sparse one.
+    const isFull = healed[0]!.core!.options.fullMeshMax >= this.#nodes.length;
+    const hosts = Math.min(isFull ? this.#nodes.length : 2, new Set(healed.map((node) => node.host)).size);
     const results: WriteResult[] = [];
     for (const node of healed) {
       const value = Buffer.from(`last of ${node.name}`);

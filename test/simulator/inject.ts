@@ -16,6 +16,10 @@ export function isReadyOnDisk(node: SimNode): boolean {
   return decodeMeta<{ phase: string }>(node.disk.image.meta.get('node'))?.phase === 'ready';
 }
 
+function clusterOnDisk(node: SimNode): string | undefined {
+  return decodeMeta<{ uid: string }>(node.disk.image.meta.get('node'))?.uid;
+}
+
 export class Injector {
   healed = false;
   readonly clones: SimNode[] = [];
@@ -79,8 +83,8 @@ export class Injector {
     node.disk.distrust();
     node.disk.replace(new Image());
     node.damaged = 0;
-    // Lost before: a damaged disk counted for nothing.
-    if (!this.#world.oracle.damaged.delete(node)) this.#world.oracle.diskChanged(node, before, true);
+    this.#world.oracle.damaged.delete(node);
+    this.#world.oracle.diskChanged(node, before, true);
   }
 
   /** The clones are gone for good. */
@@ -162,10 +166,16 @@ export class Injector {
     this.#start(node);
   }
 
-  /** Somebody else holds everything, so that losing this disk loses no more than was promised. */
+  /**
+   * All others hold everything, so that losing this disk loses no more than was promised. Nor may two disks be
+   * empty at once: an emptied founder founds anew until a member reaches it, and must not find an emptied joiner
+   * first. Two clusters with members are never merged; that takes an operator.
+   */
   #mayLose(node: SimNode): boolean {
-    return this.#nodes.some(
-      (other) => other !== node && isReadyOnDisk(other) && !this.#world.oracle.damaged.has(other),
+    const others = this.#nodes.filter((other) => other !== node);
+    const uid = clusterOnDisk(others[0]!);
+    return others.every(
+      (other) => isReadyOnDisk(other) && clusterOnDisk(other) === uid && !this.#world.oracle.damaged.has(other),
     );
   }
 

@@ -336,6 +336,7 @@ export class SimNode {
       }
       case 'log':
         return world.ledger.note(this.name, () => `${effect.event} ${JSON.stringify(effect.details)}`);
+      case 'prepare':
       case 'changed':
       case 'state':
       case 'removed-member':

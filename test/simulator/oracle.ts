@@ -20,6 +20,7 @@ import {
   compareRows,
   isTombstone,
   originOf,
+  ROW_OVERHEAD_MAX,
   seqOf,
   stampCounterOf,
   stampHexOf,
@@ -70,6 +71,8 @@ export class Oracle {
   readonly #lastOwn = new Map<OriginId, { seq: number; stamp: string }>();
   /** Frames received and to be acknowledged, by node and link. */
   readonly #received = new Map<string, Map<number, Push>>();
+  /** Greatest sequence number given out, by origin: its record may have been superseded before it was written. */
+  readonly #given = new Map<OriginId, number>();
   readonly #lostDisks: LostDisk[] = [];
   readonly obligations = new Map<string, Obligation[]>();
   /** Nodes whose disk holds, or held, damaged records: until it is emptied, nothing is asked of it. */
@@ -77,6 +80,7 @@ export class Oracle {
   operations = 0;
   /** Bytes. */
   largestFrame = 0;
+  largestWrite = 0;
 
   constructor(world: World) {
     this.#world = world;
@@ -86,6 +90,8 @@ export class Oracle {
 
   issued(ops: readonly LocalOp[]): void {
     this.operations += ops.length;
+    const bytes = ops.reduce((sum, op) => sum + op.key.length + op.value.length + ROW_OVERHEAD_MAX, 0);
+    this.largestWrite = Math.max(this.largestWrite, bytes);
     for (const op of ops) {
       let values = this.#issued.get(op.key);
       if (values === undefined) this.#issued.set(op.key, (values = new Set()));
@@ -129,6 +135,8 @@ export class Oracle {
       if (batch.hlc.ms < ms || (batch.hlc.ms === ms && batch.hlc.counter < counter))
         throw new Violation('clock', `the stored clock of ${node.name} went back`);
     }
+    for (const [origin, head] of batch.heads)
+      if (this.#owners.get(origin) === node) this.#given.set(origin, Math.max(head, this.#given.get(origin) ?? 0));
     node.disk.apply(batch);
     for (const [, { row }] of batch.rows)
       if (
@@ -199,7 +207,7 @@ export class Oracle {
     if (core === undefined) return;
     const { options } = this.#world;
     const { queue, acks } = core;
-    const room = (options.chunksInFlight + 1) * this.largestFrame;
+    const room = (options.chunksInFlight + 1) * this.largestFrame + this.largestWrite;
     if (queue.bytes > options.pendingBytesMax + room)
       throw new Violation('caps', `${node.name} queues ${queue.bytes} bytes`);
     if (queue.rows < 0 || queue.bytes < 0 || acks.bytes < 0)
@@ -310,7 +318,7 @@ export class Oracle {
     const list = this.#accepted.get(origin) ?? [];
     const { rows } = node.disk.image;
     if (to < from) throw new Violation('heads', `${node.name} lowered ${origin} from ${from} to ${to}`);
-    if (to >= Math.max(1, list.length))
+    if (to > (this.#given.get(origin) ?? 0))
       throw new Violation('heads', `${node.name} claims ${origin}:${to}, never given out`);
     for (let seq = from + 1; seq <= to; seq++) {
       const known = list[seq];
