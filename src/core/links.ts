@@ -114,7 +114,8 @@ export class Links {
     core.send(peer, { type: 'refuse', code, message });
     if (peer.dialed !== undefined) this.#dial(peer.dialed).failures += 1;
     // Whoever belongs to no cluster yet, and finds a seed to be the wrong one, has this as its own trouble.
-    if (peer.dialed !== undefined && core.identity.uid === '' && code === 'WRONG_CLUSTER') this.#note(code, message);
+    if (peer.dialed !== undefined && core.identity.uid === '' && code === 'WRONG_CLUSTER')
+      this.#note(code, message);
     this.close(peer, code);
   }
 
@@ -170,20 +171,25 @@ export class Links {
     return false;
   }
 
-  /** Most of the other members refuse to talk to this node's clock, or it to theirs. */
+  /**
+   * More members refuse to talk to this node's clock (or it to theirs) than agree with it. A write stamped by such
+   * a clock could not reach the others for as long as it is ahead.
+   */
   get clockIsOff(): boolean {
-    const { now, members } = this.#core;
+    const { now } = this.#core;
     let skewed = 0;
     for (const until of this.#skewed.values()) if (until > now.mono) skewed += 1;
-    return skewed > 0 && skewed > Math.max(1, members.active().length - 1) / 2;
+    return skewed > 0 && skewed > this.#core.partners().length;
   }
 
   /** What peers refuse this node for at present. */
   issues(): { code: string; message: string }[] {
     const { now } = this.#core;
     const out: { code: string; message: string }[] = [];
+    // One that is out of step calls everybody else so: it takes more than one word to make that an issue.
     for (const [code, refusal] of this.#refusals)
-      if (refusal.until > now.mono) out.push({ code, message: refusal.message });
+      if (refusal.until > now.mono && (code !== 'CLOCK_SKEW' || this.clockIsOff))
+        out.push({ code, message: refusal.message });
     return out;
   }
 

@@ -127,7 +127,8 @@ export class Finish {
     for (const node of healed) {
       const core = node.core!;
       if (!core.ready) return `${node.name} is ${core.identity.phase}`;
-      if (core.queue.tail() !== undefined || core.acks.unsettled > 0 || node.scans.size > 0) return `${node.name} is busy: ${core.queue.rows} rows, ${core.acks.unsettled} writes, ${node.scans.size} scans`;
+      if (core.queue.tail() !== undefined || core.acks.unsettled > 0 || node.scans.size > 0)
+        return `${node.name} is busy: ${core.queue.rows} rows, ${core.acks.unsettled} writes, ${node.scans.size} scans`;
       if (core.written.hash !== first.core!.written.hash)
         return `the vectors of ${first.name} and ${node.name} differ`;
       const issues = core.issues();

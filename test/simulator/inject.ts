@@ -175,7 +175,8 @@ export class Injector {
     const others = this.#nodes.filter((other) => other !== node);
     const uid = clusterOnDisk(others[0]!);
     return others.every(
-      (other) => isReadyOnDisk(other) && clusterOnDisk(other) === uid && !this.#world.oracle.damaged.has(other),
+      (other) =>
+        isReadyOnDisk(other) && clusterOnDisk(other) === uid && !this.#world.oracle.damaged.has(other),
     );
   }
 

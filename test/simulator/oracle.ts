@@ -136,7 +136,8 @@ export class Oracle {
         throw new Violation('clock', `the stored clock of ${node.name} went back`);
     }
     for (const [origin, head] of batch.heads)
-      if (this.#owners.get(origin) === node) this.#given.set(origin, Math.max(head, this.#given.get(origin) ?? 0));
+      if (this.#owners.get(origin) === node)
+        this.#given.set(origin, Math.max(head, this.#given.get(origin) ?? 0));
     node.disk.apply(batch);
     for (const [, { row }] of batch.rows)
       if (

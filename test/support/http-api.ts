@@ -37,7 +37,15 @@ export interface StatusBody {
   phase: string;
   ready: boolean;
   issues: { code: string; message: string }[];
-  members: { name: string; host: string; address: string; origin: string; state: string; linked: boolean }[];
+  members: {
+    name: string;
+    self: boolean;
+    host: string;
+    address: string;
+    origin: string;
+    state: string;
+    linked: boolean;
+  }[];
   heads: Record<string, number>;
   counters: Record<string, number>;
 }
