@@ -184,10 +184,6 @@ export class Fleet {
       const update = this.#updates.get(key);
       if (update === undefined) continue;
       update.copies += 1;
-      (globalThis as any).cc ??= {};
-      (globalThis as any).cc[message.type] = ((globalThis as any).cc[message.type] ?? 0) + 1;
-      if (from.core.identity.origin === (message as any).origin)
-        (globalThis as any).cc.direct = ((globalThis as any).cc.direct ?? 0) + 1;
       if (!update.hops.has(to)) update.hops.set(to, (update.hops.get(from) ?? 0) + 1);
     }
   }

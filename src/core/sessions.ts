@@ -24,6 +24,7 @@ import { minimumOfHeads } from './version-vector.js';
 
 /** Pause before a peer that failed a session is asked again, ms. */
 const RETRY_MS = 500;
+const NO_TOPS: ReadonlyMap<OriginId, number> = new Map();
 
 interface Asked {
   readonly id: number;
@@ -43,6 +44,8 @@ interface Served {
   reading: boolean;
   done: boolean;
   progressAt: number;
+  /** Tops announced when the snapshot was asked for. */
+  tops: readonly (readonly [origin: OriginId, top: number])[];
 }
 
 interface StoredBootstrap {
@@ -159,12 +162,16 @@ export class Sessions {
       reading: true,
       done: false,
       progressAt: now.mono,
+      tops: [],
     });
     this.#watch();
     const what = message.type === 'pull' ? { above: new Map(message.heads) } : { after: message.after };
     // The asker's own row of the member table came just before: it is written before the snapshot is taken.
     core.afterWritten(() => {
-      if (this.#served.has(scan)) core.emit({ type: 'open-scan', scan, what });
+      const served = this.#served.get(scan);
+      if (served === undefined) return;
+      served.tops = core.written.tops();
+      core.emit({ type: 'open-scan', scan, what });
     });
   }
 
@@ -204,6 +211,10 @@ export class Sessions {
     served.done = last;
     const { keys, rows } = records;
     const index = served.index++;
+    // The announced tops count records that were superseded since; the disk only knows those that are left. Whoever
+    // was told of less than was announced would ask again for ever.
+    const told = new Map(last ? served.tops : []);
+    for (const [origin, top] of tops ?? []) told.set(origin, Math.max(top, told.get(origin) ?? 0));
     this.#core.send(served.peer, {
       type: 'chunk',
       session: served.id,
@@ -211,7 +222,7 @@ export class Sessions {
       keys,
       rows,
       last,
-      tops: tops === undefined ? [] : [...tops],
+      tops: [...told],
     });
     if (last) this.#stopServing(served);
     else this.#readOn(served);
@@ -292,7 +303,9 @@ export class Sessions {
   #complete(asked: Asked, snapshotHeads: ReadonlyMap<OriginId, number>, chunk: Chunk): void {
     const core = this.#core;
     const heads = asked.range ? new Map(this.#bootstrap.heads ?? []) : snapshotHeads;
-    this.#merge.raiseHeads(heads, new Map(chunk.tops));
+    // Several snapshots may have contributed to a bootstrap: the tops of the last one would claim what an earlier one
+    // did not have. The catch-up that follows brings them.
+    this.#merge.raiseHeads(heads, asked.range ? NO_TOPS : new Map(chunk.tops));
     this.#asked = undefined;
     asked.peer.aheadSince = undefined;
     if (asked.range) {

@@ -197,7 +197,7 @@ export class Injector {
   #restore(node: SimNode, event: PlanEvent): void {
     const backup = this.#backups.get(event);
     if (backup === undefined || backup.meta.size === 0 || !this.#mayLose(node)) return;
-    if (this.#world.oracle.damaged.has(node)) return;
+    if (this.#world.oracle.damaged.has(node) || this.#world.oracle.isOutdated(backup)) return;
     const before = node.disk.image;
     if (before.run.nonce !== backup.run.nonce || before.run.batches > backup.run.batches)
       this.#mattered('restoreBackup');
@@ -284,6 +284,8 @@ export class Injector {
     for (const path of paths) Object.assign(path, { [what]: value });
     this.#end(event, () => {
       for (const path of paths) Object.assign(path, { [what]: well });
+      network.hasten(node);
+      network.hasten(other);
     });
   }
 

@@ -42,7 +42,7 @@ const RECEIVE_BUFFER_BYTES = 65_536;
 interface Frame {
   /** 'end': the other side closed, or is gone. */
   readonly bytes: Uint8Array | 'end';
-  readonly at: number;
+  at: number;
   /** A reset does not take it. */
   readonly lastWord: boolean;
 }
@@ -150,6 +150,21 @@ export class Network {
     }
     for (const a of nodes)
       for (const b of nodes) if (a !== b) this.setCut(a, b, apart?.(a, b) === true ? 'cut' : undefined);
+    for (const node of nodes) this.hasten(node);
+  }
+
+  /** Links from this node are no longer slow: what waits for them goes at once. */
+  hasten(node: SimNode): void {
+    const { now } = this.#scheduler;
+    for (const wire of node.wires.values()) {
+      const direction = wire.direction(node);
+      if (direction.freeAt <= now) continue;
+      direction.freeAt = now;
+      let at = now;
+      for (const frame of direction.queue) frame.at = Math.min(frame.at, (at += 0.01));
+      direction.lastArrival = at;
+      this.#scheduler.after(at - now, () => this.#arrive(direction));
+    }
   }
 
   dial(from: SimNode, address: string): void {

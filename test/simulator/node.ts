@@ -383,6 +383,7 @@ export class SimNode {
       this.#later(half, () => {
         this.#writing = undefined;
         this.disk.count();
+        this.world.oracle.persisted(this);
         this.input({ type: 'persisted', batch: batch.id });
       });
     });

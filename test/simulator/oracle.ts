@@ -73,6 +73,8 @@ export class Oracle {
   readonly #received = new Map<string, Map<number, Push>>();
   /** Greatest sequence number given out, by origin: its record may have been superseded before it was written. */
   readonly #given = new Map<OriginId, number>();
+  /** Greatest sequence number that its owner knows to be written. */
+  readonly #confirmed = new Map<OriginId, number>();
   readonly #lostDisks: LostDisk[] = [];
   readonly obligations = new Map<string, Obligation[]>();
   /** Nodes whose disk holds, or held, damaged records: until it is emptied, nothing is asked of it. */
@@ -222,6 +224,21 @@ export class Oracle {
       this.#checkAccepted(node);
   }
 
+  /** The process has heard that the batch is written. */
+  persisted(node: SimNode): void {
+    for (const [origin, head] of node.disk.image.heads)
+      if (this.#owners.get(origin) === node) this.#confirmed.set(origin, head);
+  }
+
+  /** Whether the image holds numbers that were given out anew since. */
+  isOutdated(image: Image): boolean {
+    for (const row of image.rows.values()) {
+      const known = this.#accepted.get(originOf(row))?.[seqOf(row)];
+      if (known === undefined || Buffer.compare(known.row, row) !== 0) return true;
+    }
+    return false;
+  }
+
   // Disks that are lost.
 
   /** What the node's disk held before is gone, or part of it. */
@@ -277,7 +294,7 @@ export class Oracle {
     let list = this.#accepted.get(origin);
     if (list === undefined) this.#accepted.set(origin, (list = []));
     const known = list[seq];
-    if (known !== undefined) {
+    if (known !== undefined && !this.#isForgotten(origin, seq, known)) {
       if (known.row !== row && (known.key !== key || Buffer.compare(known.row, row) !== 0))
         throw new Violation(
           'reuse',
@@ -297,6 +314,15 @@ export class Oracle {
     else if (compareEntries(twin, row) !== 0 && !this.equalStampsAllowed)
       throw new Violation('stamps', `${key} has two contents with stamp ${stampHexOf(row)}`);
     return true;
+  }
+
+  /**
+   * Written by a process that was killed before it heard so, and lost with its disk before anybody else saw it:
+   * the number was as good as never given out.
+   */
+  #isForgotten(origin: OriginId, seq: number, known: { key: string; row: Row }): boolean {
+    if (seq <= (this.#confirmed.get(origin) ?? 0)) return false;
+    return !this.#world.nodes.some((node) => node.disk.image.rows.get(known.key) === known.row);
   }
 
   /** Set by scenarios in which a client breaks its promise. */

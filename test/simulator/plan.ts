@@ -124,7 +124,7 @@ function drawTinyCaps(random: Random): Partial<CoreOptions> {
     sessionsServedMax: log(1, 3),
     pendingRowsMax: log(16, 400),
     pendingBytesMax: log(4_000, 60_000),
-    linkQueueBytesMax: log(3_000, 30_000),
+    linkQueueBytesMax: log(400, 20_000),
     pullGraceMs: log(10, 500),
     sessionStallMs: log(1_500, 10_000),
   };
