@@ -37,6 +37,7 @@ export class Finish {
     const due = this.#due(healed);
     const from = this.#world.scheduler.now;
     const limit = this.#limit(healed);
+    this.#world.run(POLL_MS);
     while (this.#difference(healed) !== undefined) {
       if (this.#world.scheduler.now - from > limit)
         throw new Violation('convergence', `after ${limit} ms, ${this.#difference(healed)}`);

@@ -104,6 +104,8 @@ export class Oracle {
   started(node: SimNode): void {
     for (const name of [...this.#received.keys()])
       if (name.startsWith(`${node.id}/`)) this.#received.delete(name);
+    // Whatever it found on its disk it tells others.
+    for (const [origin, head] of node.disk.image.heads) this.#confirm(origin, head);
   }
 
   /** The core has taken an input; its effects are about to be carried out. */
@@ -227,7 +229,11 @@ export class Oracle {
   /** The process has heard that the batch is written. */
   persisted(node: SimNode): void {
     for (const [origin, head] of node.disk.image.heads)
-      if (this.#owners.get(origin) === node) this.#confirmed.set(origin, head);
+      if (this.#owners.get(origin) === node) this.#confirm(origin, head);
+  }
+
+  #confirm(origin: OriginId, head: number): void {
+    if (head > (this.#confirmed.get(origin) ?? 0)) this.#confirmed.set(origin, head);
   }
 
   /** Whether the image holds numbers that were given out anew since. */
@@ -322,7 +328,10 @@ export class Oracle {
    */
   #isForgotten(origin: OriginId, seq: number, known: { key: string; row: Row }): boolean {
     if (seq <= (this.#confirmed.get(origin) ?? 0)) return false;
-    return !this.#world.nodes.some((node) => node.disk.image.rows.get(known.key) === known.row);
+    return !this.#world.nodes.some((node) => {
+      const row = node.disk.image.rows.get(known.key);
+      return row !== undefined && Buffer.compare(row, known.row) === 0;
+    });
   }
 
   /** Set by scenarios in which a client breaks its promise. */
@@ -401,7 +410,9 @@ export class Oracle {
       const hosts = new Set<string>();
       for (const other of this.#world.nodes) {
         const { disk } = other;
-        if ((!fsync || disk.flushes) && covers(disk.image.rows.get(key), stamp)) hosts.add(other.host);
+        if ((fsync && !disk.flushes) || !covers(disk.image.rows.get(key), stamp)) continue;
+        hosts.add(other.host);
+        if (this.damaged.has(other)) obligation.lost.add(other.host);
       }
       for (const lost of this.#lostDisks) {
         if (lost.at < write.issuedAt || hosts.has(lost.host) || !covers(lost.image.rows.get(key), stamp))
