@@ -318,7 +318,5 @@ export class Gossip {
       detector.forget(origin);
     }
     this.#trees.sweep();
-    for (const peer of this.#core.linked())
-      for (const origin of [...peer.lazy]) if (!members.isMember(origin)) peer.lazy.delete(origin);
   }
 }

@@ -20,8 +20,6 @@ export class Peer {
   readonly vector = new VersionVector();
   /** Origins of ours that changed since the last beat on this link. */
   readonly dirty = new Set<OriginId>();
-  /** Origins whose frames the peer gets sooner from elsewhere: announce only. */
-  readonly lazy = new Set<OriginId>();
   /** Origins whose frames we get sooner from elsewhere: the peer is told with the next beat. */
   readonly unwanted = new Set<OriginId>();
   /** Monotonic ms of the last sign of life. */

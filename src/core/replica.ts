@@ -103,7 +103,7 @@ export class ReplicaCore implements Core {
     this.#gossip = new Gossip(this, this.#lifecycle, this.#links, this.#trees, (peer) =>
       this.#replication.resend(peer),
     );
-    this.#sessions = new Sessions(this, this.#lifecycle, merge);
+    this.#sessions = new Sessions(this, this.#lifecycle, merge, this.#trees);
   }
 
   /** One input in, all its effects out. `now` never goes back in `mono`. */
@@ -308,12 +308,9 @@ export class ReplicaCore implements Core {
           for (const frame of message.frames) this.acks.acknowledge(frame, peer.host, message.flushed);
         return;
       case 'prune':
-        for (const origin of message.origins) if (this.#mayPrune(origin)) peer.lazy.add(origin);
-        return;
+        return this.#trees.pruned(peer, message.origins);
       case 'graft':
-        if (message.origins.length === 0) peer.lazy.clear();
-        else this.#trees.grafted(peer, message.origins);
-        return;
+        return this.#trees.grafted(peer, message.origins);
       case 'pulse':
         return this.#gossip.onPulse(peer, message);
       case 'pull':
@@ -329,11 +326,6 @@ export class ReplicaCore implements Core {
       case 'session-end':
         return this.#sessions.onEnd(peer, message);
     }
-  }
-
-  /** Own frames go to every peer, which is to acknowledge them; and what is kept of others is bounded by the members. */
-  #mayPrune(origin: OriginId): boolean {
-    return origin !== this.identity.origin && this.members.isMember(origin);
   }
 
   #mayMerge(): boolean {

@@ -324,16 +324,9 @@ export class Replication {
 
   #relay(from: Peer, push: Push): void {
     const core = this.#core;
-    const peers = core
-      .partners()
-      .filter(
-        (peer) =>
-          peer !== from &&
-          peer.origin !== push.origin &&
-          !peer.congested &&
-          !peer.lazy.has(push.origin) &&
-          peer.vector.head(push.origin) < push.to,
-      );
+    const peers = this.#trees
+      .children(push.origin)
+      .filter((peer) => peer !== from && !peer.congested && peer.vector.head(push.origin) < push.to);
     core.counters.framesRelayed += peers.length;
     this.#push(peers, push.frame === 0 ? push : { ...push, frame: 0 });
   }

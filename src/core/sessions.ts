@@ -19,6 +19,7 @@ import type { Lifecycle } from './lifecycle.js';
 import type { Chunk, ChunkAck, Pull, PullRange, SessionEnd, SessionOpened } from './messages.js';
 import type { Peer } from './peer.js';
 import type { Merge } from './replication.js';
+import type { Trees } from './trees.js';
 import type { OriginId, Records } from './types.js';
 import { minimumOfHeads } from './version-vector.js';
 
@@ -67,6 +68,7 @@ export class Sessions {
   readonly #core: Core;
   readonly #lifecycle: Lifecycle;
   readonly #merge: Merge;
+  readonly #trees: Trees;
   readonly #served = new Map<number, Served>();
   #asked: Asked | undefined;
   #ids = 0;
@@ -75,10 +77,11 @@ export class Sessions {
   #bootstrapped = false;
   progress: BootstrapProgress | undefined;
 
-  constructor(core: Core, lifecycle: Lifecycle, merge: Merge) {
+  constructor(core: Core, lifecycle: Lifecycle, merge: Merge, trees: Trees) {
     this.#core = core;
     this.#lifecycle = lifecycle;
     this.#merge = merge;
+    this.#trees = trees;
   }
 
   start(): void {
@@ -145,7 +148,7 @@ export class Sessions {
 
   onPull(peer: Peer, message: Pull | PullRange): void {
     const core = this.#core;
-    if (message.type === 'pull') this.#graft(peer, new Map(message.heads));
+    if (message.type === 'pull') this.#trees.pulled(peer, new Map(message.heads));
     if (core.identity.phase !== 'ready' || peer.clusterUid !== core.identity.uid)
       return core.send(peer, { type: 'session-end', session: message.session, code: 'not-ready' });
     if (this.#served.size >= core.options.sessionsServedMax)
@@ -334,12 +337,6 @@ export class Sessions {
 
   #mine(peer: Peer, session: number): Asked | undefined {
     return this.#asked?.peer === peer && this.#asked.id === session ? this.#asked : undefined;
-  }
-
-  /** The peer had to ask for what it should have been pushed: push those origins to it again. */
-  #graft(peer: Peer, heads: ReadonlyMap<OriginId, number>): void {
-    for (const origin of [...peer.lazy])
-      if ((heads.get(origin) ?? 0) < this.#core.written.head(origin)) peer.lazy.delete(origin);
   }
 
   #readOn(served: Served): void {

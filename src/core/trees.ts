@@ -28,6 +28,8 @@ const ROUNDS_MAX = 2;
 const CHILDREN_MIN = 3;
 
 interface Branch {
+  /** Get this origin's payloads from here. Few, as a rule. */
+  children: Peer[];
   /** Sends this origin's payloads. */
   parent: Peer | undefined;
   spare: Peer | undefined;
@@ -54,11 +56,21 @@ export class Trees {
     this.#core = core;
   }
 
-  /** A link was accepted. Either end takes the other to be supplied, unless it says otherwise. */
+  /** Whom to pass the origin's payloads on to. Everybody, until they say otherwise. */
+  children(origin: OriginId): readonly Peer[] {
+    const { uid } = this.#core.identity;
+    const branch = this.#branch(origin);
+    if (branch === undefined) return this.#core.partners().filter((peer) => peer.origin !== origin);
+    return branch.children.filter((peer) => peer.clusterUid === uid);
+  }
+
+  /**
+   * A link was accepted. In a full mesh it carries everything at first. Otherwise either end takes the other to be
+   * supplied, unless it says that it is not.
+   */
   accepted(peer: Peer): void {
     const core = this.#core;
-    if (!isSparse(core)) return;
-    for (const origin of this.#branches.keys()) peer.lazy.add(origin);
+    if (!isSparse(core)) return this.#wanted(peer, this.#branches.keys());
     if (this.#branches.size * 2 < core.members.active().length)
       core.send(peer, { type: 'graft', origins: [] });
   }
@@ -66,20 +78,40 @@ export class Trees {
   /** The link is gone: spares take over. */
   gone(peer: Peer): void {
     for (const [origin, branch] of this.#branches) {
+      if (branch.children.includes(peer)) branch.children = branch.children.filter((child) => child !== peer);
       if (branch.stranger === peer) branch.stranger = undefined;
       if (branch.spare === peer) branch.spare = undefined;
       if (branch.parent === peer) this.#turnToSpare(branch, origin);
     }
   }
 
-  /** The peer depends on this node for these origins; so this node cannot depend on the peer. */
+  /** The peer depends on this node for these origins (none: for all); so this node cannot depend on the peer. */
   grafted(peer: Peer, origins: readonly OriginId[]): void {
+    if (origins.length === 0) return this.#wanted(peer, this.#branches.keys());
     for (const origin of origins) {
-      peer.lazy.delete(origin);
-      const branch = this.#branches.get(origin);
-      if (branch?.spare === peer) branch.spare = undefined;
-      if (branch?.parent === peer) this.#turnToSpare(branch, origin);
+      const branch = this.#branch(origin);
+      if (branch === undefined) continue;
+      if (branch.spare === peer) branch.spare = undefined;
+      if (branch.parent === peer) this.#turnToSpare(branch, origin);
     }
+    this.#wanted(peer, origins);
+  }
+
+  /** The peer gets these from elsewhere. */
+  pruned(peer: Peer, origins: readonly OriginId[]): void {
+    for (const origin of origins) {
+      const branch = this.#branch(origin);
+      if (branch !== undefined) branch.children = branch.children.filter((child) => child !== peer);
+    }
+  }
+
+  /** The peer had to ask for what it should have been sent: send it more of that from now on. */
+  pulled(peer: Peer, heads: ReadonlyMap<OriginId, number>): void {
+    const { written } = this.#core;
+    const missed: OriginId[] = [];
+    for (const origin of this.#branches.keys())
+      if ((heads.get(origin) ?? 0) < written.head(origin)) missed.push(origin);
+    this.#wanted(peer, missed);
   }
 
   /** The first copy of a payload came from this peer. */
@@ -124,6 +156,7 @@ export class Trees {
     const { members, identity } = this.#core;
     if (known !== undefined || origin === identity.origin || !members.isMember(origin)) return known;
     const branch: Branch = {
+      children: this.#core.linked().filter((peer) => peer.origin !== origin),
       parent: undefined,
       spare: undefined,
       stranger: undefined,
@@ -153,10 +186,7 @@ export class Trees {
 
   /** Asks for a second way in, or does without it, as others depend on this node or not. */
   #secure(branch: Branch, origin: OriginId): void {
-    const children = this.#core
-      .partners()
-      .filter((peer) => peer !== branch.parent && peer.origin !== origin && !peer.lazy.has(origin));
-    const twofold = children.length >= CHILDREN_MIN;
+    const twofold = branch.children.length >= CHILDREN_MIN;
     if (twofold === branch.twofold) return;
     branch.twofold = twofold;
     if (branch.spare === undefined) return;
@@ -172,7 +202,7 @@ export class Trees {
       return;
     }
     // Whoever takes this origin from here is no second way to it.
-    if (branch.spare === undefined && peer.lazy.has(origin)) {
+    if (branch.spare === undefined && !branch.children.includes(peer)) {
       branch.spare = peer;
       if (branch.twofold) this.#graft(peer, [origin]);
     }
@@ -211,12 +241,21 @@ export class Trees {
    */
   #setParent(branch: Branch, peer: Peer, origin: OriginId): void {
     branch.parent = peer;
-    peer.lazy.add(origin);
+    branch.children = branch.children.filter((child) => child !== peer);
     this.#graft(peer, [origin]);
   }
 
   #isSupplier(branch: Branch, peer: Peer): boolean {
     return branch.parent === peer || (branch.twofold && branch.spare === peer);
+  }
+
+  /** The origin has its own, and nothing goes back to where it comes from. */
+  #wanted(peer: Peer, origins: Iterable<OriginId>): void {
+    for (const origin of origins) {
+      const branch = this.#branches.get(origin);
+      if (branch === undefined || branch.parent === peer || peer.origin === origin) continue;
+      if (!branch.children.includes(peer)) branch.children.push(peer);
+    }
   }
 
   #graft(peer: Peer, origins: readonly OriginId[]): void {

@@ -1,6 +1,6 @@
 /** The permanent loss of one host's disk: with two hosts holding each acknowledged write, none is missing after. */
 import { afterEach, expect, test } from 'vitest';
-import { closedCopies, converged, eventually } from '../support/copies.js';
+import { closedCopies, converged, eventually, verified } from '../support/copies.js';
 import { type Daemon, endDaemons, startCluster } from '../support/daemon.js';
 import { History } from '../support/history.js';
 import { httpGet, httpPut, httpStatus } from '../support/http-api.js';
@@ -42,6 +42,7 @@ async function loseDisk(daemons: Daemon[], victim: Daemon): Promise<void> {
     expect(members.map(({ name, origin }) => [name, origin])).toContainEqual([after.name, after.origin]);
     expect(members).toHaveLength(daemons.length);
   }
+  await verified(victim, daemons.length);
   // The new origin's writes count everywhere.
   const written = await httpPut(victim.address, 'after', 'the loss', { replicas: daemons.length });
   expect(written.body).toMatchObject({ replicas: daemons.length, superseded: false });

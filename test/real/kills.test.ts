@@ -4,7 +4,7 @@
  */
 import { afterAll, expect, test } from 'vitest';
 import { type SeededRandom, seededRandom } from '../../bin/seeded-random.js';
-import { closedCopies, converged, eventually } from '../support/copies.js';
+import { closedCopies, converged, eventually, verified } from '../support/copies.js';
 import { type Daemon, endDaemons, startCluster } from '../support/daemon.js';
 import { History } from '../support/history.js';
 import { httpStatus, type StatusBody } from '../support/http-api.js';
@@ -82,6 +82,7 @@ test('after 50 SIGKILLs at random moments under writes all copies are equal and 
   );
   expect(killed.serving).toBeGreaterThan(20);
   const live = await converged(daemons);
+  for (const daemon of daemons) await verified(daemon, daemons.length);
   for (const [name, daemon] of nodes) {
     const { members, ...after } = await httpStatus(daemon.address);
     expect(after.name).toBe(name);

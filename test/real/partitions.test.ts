@@ -3,7 +3,7 @@
  * peers dial goes through it; clients talk to the daemons directly.
  */
 import { afterEach, expect, test } from 'vitest';
-import { closedCopies, converged, eventually } from '../support/copies.js';
+import { closedCopies, converged, eventually, verified } from '../support/copies.js';
 import { Daemon, endDaemons } from '../support/daemon.js';
 import { History } from '../support/history.js';
 import { httpGet, httpPut, httpStatus } from '../support/http-api.js';
@@ -74,6 +74,7 @@ test('two halves of a partition serve reads and writes, and are equal after it h
   a.proxy.heal();
   b.proxy.heal();
   const live = await converged([a.daemon, b.daemon]);
+  await verified(b.daemon, 2);
   expect(live.get('alone')).toBe('a');
   const op = history.invoke({ kind: 'put', key: 'alone', value: 'a', node: 'a' });
   history.end('info', op);

@@ -13,10 +13,14 @@ describe('a planted bug is caught', () => {
   });
   afterAll(() => copies?.remove());
 
-  test.each(MUTANTS.map((mutant) => [mutant.name, mutant] as const))('that %s', async (_name, mutant) => {
-    const Core = await copies.load(mutant);
-    const { failures } = runSeeds({ from: 1, seeds: SEEDS_MAX, bail: true, Core });
-    expect(failures.length).toBe(1);
-    console.log(`${mutant.name}: seed ${failures[0]?.seed}, ${failures[0]?.outcome.failure?.check}`);
-  }, 120_000);
+  test.each(MUTANTS.map((mutant) => [mutant.name, mutant] as const))(
+    'that %s',
+    async (_name, mutant) => {
+      const Core = await copies.load(mutant);
+      const { failures } = runSeeds({ from: 1, seeds: SEEDS_MAX, bail: true, Core });
+      expect(failures.length).toBe(1);
+      console.log(`${mutant.name}: seed ${failures[0]?.seed}, ${failures[0]?.outcome.failure?.check}`);
+    },
+    120_000,
+  );
 });

@@ -50,8 +50,8 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'breaks ties by arrival',
     'core/entry.ts',
-    "  const kinds = b[AT_KIND]! - a[AT_KIND]!;\n",
-    "  if (stamps === 0) return 0;\n  const kinds = b[AT_KIND]! - a[AT_KIND]!;\n",
+    '  const kinds = b[AT_KIND]! - a[AT_KIND]!;\n',
+    '  if (stamps === 0) return 0;\n  const kinds = b[AT_KIND]! - a[AT_KIND]!;\n',
   ),
   mutant(
     'keeps the latest of two dots',
@@ -59,7 +59,12 @@ export const MUTANTS: readonly Mutant[] = [
     'return entries !== 0 ? entries : compareBytes(b, AT_ORIGIN, HEADER, a, AT_ORIGIN, HEADER);',
     'return entries !== 0 ? entries : compareBytes(b, AT_ORIGIN, HEADER, a, AT_ORIGIN, HEADER) === 0 ? 0 : 1;',
   ),
-  mutant('lets the clock go back with the wall clock', 'core/hlc.ts', 'if (wall > ms) {', 'if (wall !== ms) {'),
+  mutant(
+    'lets the clock go back with the wall clock',
+    'core/hlc.ts',
+    'if (wall > ms) {',
+    'if (wall !== ms) {',
+  ),
   mutant(
     'does not store the clock',
     'core/replica.ts',
@@ -166,12 +171,7 @@ export const MUTANTS: readonly Mutant[] = [
     'const told = new Map(last ? served.tops : []);',
     'const told = new Map<OriginId, number>();',
   ),
-  mutant(
-    'does not take its name back',
-    'core/gossip.ts',
-    '    this.#reclaimName();\n',
-    '',
-  ),
+  mutant('does not take its name back', 'core/gossip.ts', '    this.#reclaimName();\n', ''),
   mutant(
     'never asks for what pushes did not bring',
     'core/sessions.ts',

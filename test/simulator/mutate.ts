@@ -33,8 +33,12 @@ export function copyWithBugs(mutants: readonly Mutant[]): Copies {
       const path = join(src, file);
       const text = readFileSync(path, 'utf8');
       const places = text.split(find).length - 1;
-      if (places !== 1) throw new Error(`"${mutant.name}": ${places} places in ${file} fit ${JSON.stringify(find)}`);
-      writeFileSync(path, text.replace(find, () => replace));
+      if (places !== 1)
+        throw new Error(`"${mutant.name}": ${places} places in ${file} fit ${JSON.stringify(find)}`);
+      writeFileSync(
+        path,
+        text.replace(find, () => replace),
+      );
     }
   });
   const config = join(folder, 'tsconfig.json');
@@ -42,14 +46,25 @@ export function copyWithBugs(mutants: readonly Mutant[]): Copies {
   const base = join(root, 'tsconfig.base.json');
   writeFileSync(
     config,
-    JSON.stringify({ extends: base, compilerOptions: options, include: ['src'], exclude: ['src/*/core/tsconfig.json'] }),
+    JSON.stringify({
+      extends: base,
+      compilerOptions: options,
+      include: ['src'],
+      exclude: ['src/*/core/tsconfig.json'],
+    }),
   );
-  const compiler = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin', 'tsc');
+  const compiler = join(
+    dirname(createRequire(import.meta.url).resolve('typescript/package.json')),
+    'bin',
+    'tsc',
+  );
   execFileSync(process.execPath, [compiler, '-p', config], { stdio: 'pipe' });
   return {
     load: async (mutant) => {
       const file = join(folder, 'out', String(mutants.indexOf(mutant)), 'core', 'replica.js');
-      const module = (await import(/* @vite-ignore */ pathToFileURL(file).href)) as { ReplicaCore: typeof ReplicaCore };
+      const module = (await import(/* @vite-ignore */ pathToFileURL(file).href)) as {
+        ReplicaCore: typeof ReplicaCore;
+      };
       return module.ReplicaCore;
     },
     remove: () => rmSync(folder, { recursive: true, force: true }),

@@ -1,4 +1,5 @@
 /** The copies of a cluster: waiting until they are equal, and reading them whole, alive or from the closed files. */
+import { connect } from '../../src/client/index.js';
 import { isTombstone, originOf, seqOf, stampHexOf } from '../../src/core/entry.js';
 import { toJson } from '../../src/json.js';
 import { openDataFolder } from '../../src/storage/data-folder.js';
@@ -36,7 +37,7 @@ export async function eventually<T>(
 const vector = (status: StatusBody): string =>
   JSON.stringify(Object.entries(status.heads).sort(([a], [b]) => (a < b ? -1 : 1)));
 
-/** Waits until all are ready, linked to each other, and at one version vector; then compares all entries by HTTP. */
+/** Waits until all are ready and at one version vector; then compares all entries by HTTP. */
 export async function converged(daemons: readonly Daemon[]): Promise<Map<string, unknown>> {
   await eventually('all nodes ready and at one version vector', async () => {
     const all = await Promise.all(daemons.map((daemon) => httpStatus(daemon.address)));
@@ -51,6 +52,17 @@ export async function converged(daemons: readonly Daemon[]): Promise<Map<string,
           `${key}: ${canonical(scans[0]!.get(key))} at ${daemons[0]!.address}, ${canonical(scan.get(key))} at ${daemons[i]!.address}`,
         );
   return scans[0]!;
+}
+
+/** What `verify` says, asked of one member: throws unless all of `count` members hold the same. */
+export async function verified(daemon: Daemon, count: number): Promise<void> {
+  const client = await connect({ hosts: [daemon.address], timeoutMs: EVENTUALLY_MS, only: true });
+  try {
+    const report = await client.verify({ timeoutMs: EVENTUALLY_MS });
+    if (!report.identical || report.members.length !== count) throw new Error(JSON.stringify(report));
+  } finally {
+    await client.close();
+  }
 }
 
 /** Every entry in a data folder that no process has open, tombstones included. */

@@ -94,8 +94,8 @@ export class History {
     return this.#events.filter((event) => event.type === type).length;
   }
 
-  /** Throws what is wrong, and where the history was saved. `driftMs`: how far a stamp may be ahead. */
-  check(copies: ReadonlyMap<string, Dump>, options: { driftMs: number }): void {
+  /** Throws what is wrong, and where the history was saved (unless `save` is false). `driftMs`: how far a stamp may be ahead. */
+  check(copies: ReadonlyMap<string, Dump>, options: { driftMs: number; save?: boolean }): void {
     const faults = [
       ...differencesOf(copies),
       ...[...copies].flatMap(([name, dump]) => this.#lost(dump).map((fault) => `at ${name}: ${fault}`)),
@@ -104,9 +104,14 @@ export class History {
       ...this.#sequences([...copies.values()]),
     ];
     if (faults.length === 0) return;
+    const saved = options.save === false ? '' : ` (history: ${this.#save()})`;
+    throw new Error(`${faults.length} faults${saved}\n${faults.slice(0, 20).join('\n')}`);
+  }
+
+  #save(): string {
     const file = join(tmpdir(), `readmesh-history-${this.#name}-${process.pid}.jsonl`);
     writeFileSync(file, this.#events.map((event) => `${JSON.stringify(event)}\n`).join(''));
-    throw new Error(`${faults.length} faults (history: ${file})\n${faults.slice(0, 20).join('\n')}`);
+    return file;
   }
 
   /** Invocations by operation, and the events that ended them. */
