@@ -19,7 +19,7 @@ test('while the other hosts are down a write fails with ACK_TIMEOUT, and is ther
   expect(overHttp.body.message).not.toContain('\n');
   expect(overHttp.stamp).toMatch(/^[0-9a-f]{32}$/);
   expect(overHttp.body.stamp).toBe(overHttp.stamp);
-  const overCli = await up.cli('put', 'cli', '2', '--timeout-ms', '600', '--json');
+  const overCli = await up.cli('put', 'cli', '2', '--timeout-ms', '4000', '--json');
   expect(overCli.code).toBe(3);
   expect(JSON.parse(overCli.stderr)).toMatchObject({ code: 'ACK_TIMEOUT', hosts: 1, needed: 2 });
   expect((await httpPut(up.address, 'one', 3, { replicas: 1 })).body.replicas).toBe(1);
