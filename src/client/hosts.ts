@@ -66,6 +66,8 @@ export class Hosts implements ConnectionOwner {
   readonly #options: ClientOptions;
   readonly #events: HostsEvents;
   readonly #only: boolean;
+  /** Founding of the cluster that the hosts belong to. */
+  #clusterUid: string | undefined;
   #cluster: string | undefined;
   #closed = false;
 
@@ -179,6 +181,11 @@ export class Hosts implements ConnectionOwner {
         `${host.address} belongs to cluster "${greeting.cluster}", not "${this.#cluster}": correct the hosts or the cluster`,
       );
     this.#cluster = greeting.cluster;
+    if (this.#isStray(host, greeting.clusterUid)) {
+      host.problem = 'it has founded a cluster of its own, as a host does that lost its disk';
+      void connection.close(host.problem);
+      return;
+    }
     const twin = this.#hosts.find(
       (other) => other !== host && other.isOpen && other.origin === greeting.origin,
     );
@@ -196,6 +203,18 @@ export class Hosts implements ConnectionOwner {
     if (!this.#only) this.#learn(greeting.addresses);
     this.clock.recount();
     if (!wasFit) this.#events.onAvailable(host);
+  }
+
+  /**
+   * A founder that lost its disk comes back as an empty cluster of its own, until a member reaches it. While any
+   * host of the founding that this client knows is there, such a one is passed over.
+   */
+  #isStray(host: Host, uid: string): boolean {
+    if (uid === '') return false;
+    const others = this.#hosts.some((other) => other !== host && other.isOpen && other.ready);
+    if (others && this.#clusterUid !== undefined && this.#clusterUid !== uid) return true;
+    this.#clusterUid = uid;
+    return false;
   }
 
   onClock(connection: Connection, ms: number, counter: number): void {
