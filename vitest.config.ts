@@ -9,5 +9,7 @@ export default defineConfig({
     maxWorkers: 2,
     // Every test that starts processes or sockets ends them itself; a leak shows as a hanging run.
     teardownTimeout: 10_000,
+    // A shared runner may stall for seconds, which real processes and sockets notice; a broken promise fails twice.
+    retry: process.env.CI ? 1 : 0,
   },
 });
