@@ -74,6 +74,10 @@ export class ReplicaCore implements Core {
   readonly #replication: Replication;
   readonly #sessions: Sessions;
   #out: Effect[] = [];
+  /** Wall clock minus monotonic clock at the last input, ms: it changes when the clock is set. */
+  #clockOffset: number | undefined;
+  /** Monotonic ms until which a clock that was set ahead gives no stamps. */
+  #clockUnconfirmedUntil = Number.NEGATIVE_INFINITY;
   #wakeAt: number | undefined;
   #storedHlc = { ms: 0, counter: 0 };
 
@@ -110,6 +114,7 @@ export class ReplicaCore implements Core {
   handle(input: Input, now: Instant): readonly Effect[] {
     this.now = now;
     this.#out = [];
+    this.#watchClock();
     this.#take(input);
     this.#launch();
     const wakeAt = this.timers.next();
@@ -442,8 +447,26 @@ export class ReplicaCore implements Core {
     this.written.raise(origin, head, top);
   }
 
+  /**
+   * A clock that is set ahead may be right or wrong, and the others say so within a beat. A stamp given before
+   * that by a wrong one would keep them from taking anything of this node's for as long as it is ahead.
+   */
+  #watchClock(): void {
+    const { wall, mono } = this.now;
+    const offset = wall - mono;
+    const step = offset - (this.#clockOffset ?? offset);
+    this.#clockOffset = offset;
+    if (step <= this.options.maxClockDriftMs || this.members.active().length < 2) return;
+    this.#clockUnconfirmedUntil = mono + 2 * this.options.beatMs;
+    this.timers.set('beat', mono);
+    this.log('warn', 'clock-set-ahead', { byMs: Math.round(step) });
+    this.emit({ type: 'state' });
+  }
+
   #clockIssue(): string | undefined {
-    const { wall } = this.now;
+    const { wall, mono } = this.now;
+    if (mono < this.#clockUnconfirmedUntil)
+      return "this host's clock was set ahead a moment ago: retry when the other members had time to object";
     if (this.#links.clockIsOff) return "most of the other members refuse this host's clock: correct it";
     if (this.hlc.isSkewed(wall))
       return `this host's clock is ${this.hlc.ms - wall} ms behind a stamp already given: correct it`;

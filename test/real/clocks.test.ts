@@ -21,10 +21,11 @@ const saysItsClockIsOff = (daemon: Daemon): Promise<boolean> =>
     (await httpStatus(daemon.address)).issues.some((issue) => issue.code === 'CLOCK_SKEW'),
   );
 
-const isUnlinked = (daemon: Daemon): Promise<boolean> =>
-  eventually('no links', async () =>
-    (await httpStatus(daemon.address)).members.every((member) => !member.linked),
-  );
+/** The others have refused it. */
+const isCalledOff = async (daemon: Daemon): Promise<boolean> =>
+  (await httpStatus(daemon.address)).members.every((member) => !member.linked);
+
+const isUnlinked = (daemon: Daemon): Promise<boolean> => eventually('no links', () => isCalledOff(daemon));
 
 /** The others go on with true stamps, and nothing of the odd one reaches them. */
 async function expectHealthy(daemon: Daemon): Promise<void> {
@@ -62,6 +63,29 @@ for (const [name, aheadMs] of [
     expect(millisecondsOf(healed.body.stamp)).toBeLessThanOrEqual(Date.now() + DRIFT_MS);
     expect((await converged([first, second, odd])).get('k')).toBe('after');
   });
+
+test('a clock that jumps ahead gives no stamp before the others could object, so nothing has to wait for it later', async () => {
+  const daemons = await startCluster(3, { clock: true });
+  const odd = daemons[2]!;
+  odd.setClock(`+${HOUR_MS}`);
+  let refused = false;
+  for (let i = 0; !refused; i++) {
+    const { status, body } = await httpPut(odd.address, `k/${i}`, i, { replicas: 1 });
+    // What was written before the clock moved bears a true stamp.
+    if (status === 200) expect(millisecondsOf(body.stamp)).toBeLessThanOrEqual(Date.now() + DRIFT_MS);
+    else expect(body.code).toBe('CLOCK_SKEW');
+    refused = status !== 200;
+  }
+  for (let i = 0; !(await isCalledOff(odd)); i++)
+    expect((await httpPut(odd.address, `later/${i}`, i, { replicas: 1 })).body.code).toBe('CLOCK_SKEW');
+  odd.setClock('');
+  await converged(daemons);
+  const after = await eventually('it writes again', async () => {
+    const answer = await httpPut(odd.address, 'after', 1, { replicas: 3 });
+    return answer.status === 200 && answer;
+  });
+  expect(millisecondsOf(after.body.stamp)).toBeLessThanOrEqual(Date.now() + DRIFT_MS);
+});
 
 test('a node that starts with a clock ten years ahead is refused by the others and serves reads', async () => {
   const [first, second, odd] = (await startCluster(3, { clock: true })) as [Daemon, Daemon, Daemon];

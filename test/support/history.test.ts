@@ -67,7 +67,9 @@ test.each<[string, string, Parameters<typeof run>[0]]>([
   [
     'an acknowledged write that is gone',
     'and gone',
-    (_, dump, other) => void (dump.delete('once'), other.delete('once')),
+    (_, dump, other) => {
+      for (const copy of [dump, other]) copy.delete('once');
+    },
   ],
   [
     'an older value than the acknowledged one',
