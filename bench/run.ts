@@ -13,6 +13,7 @@ import { localPuts } from './local-puts.js';
 import { localReads } from './local-reads.js';
 import { propagation } from './propagation.js';
 import { missedBars, toJson, toText } from './report.js';
+import { runScale, SCALE } from './scale/scale.js';
 
 const BENCHES: readonly Bench[] = [localReads, localPuts, importBench, propagation];
 
@@ -27,9 +28,11 @@ export interface BenchOptions {
 /** Resolves to the exit code. Throws INVALID_OPTION for a name that is none. */
 export async function runBench(name: string | undefined, options: BenchOptions): Promise<number> {
   if (name === undefined) {
-    for (const bench of BENCHES) process.stdout.write(`${bench.name.padEnd(14)}${bench.summary}\n`);
+    for (const bench of [...BENCHES, SCALE])
+      process.stdout.write(`${bench.name.padEnd(14)}${bench.summary}\n`);
     return 0;
   }
+  if (name === SCALE.name) return scale(options);
   const bench = BENCHES.find((candidate) => candidate.name === name);
   if (bench === undefined) throw unknownBench(name);
   const stopHandling = exitOnSignals();
@@ -43,8 +46,15 @@ export async function runBench(name: string | undefined, options: BenchOptions):
   }
 }
 
+/** Simulated: no rounds, no machine, no baseline. */
+function scale({ quick, json, smoke }: BenchOptions): number {
+  const size = smoke === true ? 'smoke' : quick ? 'quick' : 'full';
+  const note = size === 'smoke' ? undefined : (text: string) => void process.stderr.write(`${text}\n`);
+  return runScale({ size, json, ...(note === undefined ? {} : { note }) });
+}
+
 function unknownBench(name: string): ReadmeshError {
-  const names = BENCHES.map((bench) => bench.name);
+  const names = [...BENCHES, SCALE].map((bench) => bench.name);
   const near = nearest(name, names);
   const hint = near === undefined ? `there are ${names.join(', ')}` : `did you mean ${near}?`;
   return new ReadmeshError('INVALID_OPTION', `there is no bench "${name}": ${hint}`);

@@ -171,7 +171,7 @@ function writeMembers(members: Members): void {
 }
 
 function writeBeat(beat: Beat): void {
-  begin(3, 9);
+  begin(3, 8);
   int(beat.wallMs);
   int(PHASES.indexOf(beat.phase));
   text(beat.clusterUid);
@@ -185,5 +185,4 @@ function writeBeat(beat: Beat): void {
     int(head);
     int(top);
   }
-  pairs(beat.heard);
 }

@@ -7,7 +7,7 @@
  *      1 refuse          code, message
  *      2 members         [name, host, address, origin, stamp, ...], [removed origin, ...]
  *      3 beat            wallMs, phase, clusterUid, alone, vectorHash, membersHash, whole,
- *                        [origin, head, top, ...], [origin, counter, ...]
+ *                        [origin, head, top, ...]
  *      4 resend          vector, members
  *      5 push            frame, origin, from, to, [key, row, ...]
  *      6 ack             flushed, [frame, ...]
@@ -130,7 +130,7 @@ const READERS: readonly MessageReader[] = [
     true,
   ),
   reader('members', 3, readMembers),
-  reader('beat', 10, readBeat),
+  reader('beat', 9, readBeat),
   reader('resend', 3, (frame) => ({
     type: 'resend',
     vector: frame.bool('vector'),
@@ -226,7 +226,6 @@ function readBeat(frame: FrameReader): Beat {
     membersHash: frame.hexUpTo('membersHash', HASH_DIGITS_MAX),
     whole: frame.bool('whole'),
     vector: readVector(frame),
-    heard: readPairs(frame, 'heard', Number.MAX_SAFE_INTEGER),
   };
 }
 

@@ -54,7 +54,7 @@ export interface FleetReport {
   /** Virtual ms from a power loss until half, and all, of the others suspect the node. */
   readonly suspect50Ms: number | undefined;
   readonly suspect100Ms: number | undefined;
-  /** A node with an empty disk joins: until it is ready, until all know it, and the bytes above idle of the whole fleet. */
+  /** A node with an empty disk joins: until it is ready, until all know it, and what it costs the whole fleet. */
   readonly joinReadyMs: number | undefined;
   readonly joinKnownMs: number | undefined;
   readonly joinBytes: number;
@@ -62,10 +62,14 @@ export interface FleetReport {
   readonly falseSuspects: number;
   readonly breaks: number;
   readonly events: number;
+  /** Of the process, over the nodes: an upper bound of what one holds. */
+  readonly heapBytesPerNode: number;
 }
 
 const STEP_MS = 100;
 const WAIT_MAX_MS = 600_000;
+/** What a joiner sends and gets is counted for so long after all know it. */
+const JOIN_WATCH_MS = 10_000;
 
 interface Update {
   readonly key: string;
@@ -206,7 +210,7 @@ export function measureFleet(plan: FleetPlan, log: (text: string) => void = () =
   say(`idle ${idle.bytes.toFixed(0)} bytes/s/node, ${falseSuspects} false suspects`);
   const updates = measureUpdates(fleet, idle);
   say(`reach99 ${JSON.stringify(updates.reach99)}, copies ${updates.copies.toFixed(2)}`);
-  const join = measureJoin(fleet, idle);
+  const join = measureJoin(fleet);
   say(`join ready after ${join.joinReadyMs} ms, known after ${join.joinKnownMs} ms, ${join.joinBytes} bytes`);
   const failure = measureFailure(fleet);
   say(`failure seen by half after ${failure.suspect50Ms} ms, by all after ${failure.suspect100Ms} ms`);
@@ -221,6 +225,7 @@ export function measureFleet(plan: FleetPlan, log: (text: string) => void = () =
     ...failure,
     breaks: fleet.network.breaks,
     events: fleet.events.executed,
+    heapBytesPerNode: process.memoryUsage().heapUsed / fleet.nodes.length,
   };
 }
 
@@ -324,16 +329,16 @@ function measureFailure(fleet: Fleet) {
   return { suspect50Ms, suspect100Ms: rest === undefined ? undefined : suspect50Ms! + rest };
 }
 
-function measureJoin(fleet: Fleet, idle: Rate) {
-  const before = fleet.traffic();
+function measureJoin(fleet: Fleet) {
   const from = fleet.events.now;
   const node = fleet.join();
+  fleet.network.joiner = node;
   const joinReadyMs = fleet.until(() => node.core.ready);
-  const rest = fleet.until(() =>
-    fleet.nodes.every((other) => other.core.members.byName(node.name) !== undefined),
-  );
+  const isKnown = (): boolean =>
+    fleet.nodes.every((other) => other.core.members.byName(node.name) !== undefined);
+  const rest = fleet.until(isKnown);
   const joinKnownMs = rest === undefined ? undefined : fleet.events.now - from;
-  fleet.run(10_000);
-  const sent = above(fleet, before, fleet.events.now - from, idle);
-  return { joinReadyMs, joinKnownMs, joinBytes: sent.bytes };
+  fleet.run(JOIN_WATCH_MS);
+  fleet.network.joiner = undefined;
+  return { joinReadyMs, joinKnownMs, joinBytes: fleet.network.joinBytes };
 }

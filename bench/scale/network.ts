@@ -61,8 +61,10 @@ export class Network {
   bytes = 0;
   lost = 0;
   breaks = 0;
-  readonly byType = new Map<string, { messages: number; bytes: number }>();
   observer: Observer | undefined;
+  /** What joining costs: bytes to and from this node, and of member tables anywhere. */
+  joiner: ScaleNode | undefined;
+  joinBytes = 0;
   readonly #events: Events;
   readonly #random: Random;
   readonly #settings: NetworkSettings;
@@ -113,19 +115,22 @@ export class Network {
     const { decoded } = frame;
     this.messages += wires.length;
     this.bytes += wires.length * frame.bytes;
-    let count = this.byType.get(message.type);
-    if (count === undefined) this.byType.set(message.type, (count = { messages: 0, bytes: 0 }));
-    count.messages += wires.length;
-    count.bytes += wires.length * frame.bytes;
     for (const wire of wires) {
       if (!wire.open) continue;
       const [, end] = wire.from(from);
+      this.#countJoin(from, end.node, message.type, frame.bytes);
       this.#events.after(this.#arrival(wire, end) - this.#events.now, () => {
         if (!wire.open || !end.node.alive) return;
         this.observer?.arrived(from, end.node, decoded);
         end.node.input({ type: 'message', link: end.link, message: decoded });
       });
     }
+  }
+
+  #countJoin(from: ScaleNode, to: ScaleNode, type: PeerMessage['type'], bytes: number): void {
+    if (this.joiner === undefined) return;
+    if (from === this.joiner || to === this.joiner || type === 'members' || type === 'resend')
+      this.joinBytes += bytes;
   }
 
   /** Real bytes, decoded once for all receivers, since the core treats messages as immutable; relays pass the very same on. */

@@ -149,6 +149,11 @@ export class ScaleNode {
     return this.#wires.size;
   }
 
+  /** Names of those it is linked to. */
+  get peers(): string[] {
+    return this.core.linked().map((peer) => peer.name);
+  }
+
   /** One input at a time, all its effects before the next. */
   input(input: Input): void {
     this.#inputs.push(input);

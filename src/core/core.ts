@@ -52,7 +52,7 @@ export interface ReplicaDeps {
   readonly recovered: Recovered;
 }
 
-export type TimerName = 'beat' | 'announce' | 'links' | 'pull' | 'acks' | 'sessions' | 'founding';
+export type TimerName = 'beat' | 'pulses' | 'announce' | 'links' | 'pull' | 'acks' | 'sessions' | 'founding';
 
 export type LocalPhase = PeerPhase | 'expelled' | 'failed';
 

@@ -25,8 +25,10 @@ import type { OriginId } from './types.js';
 
 const ANNOUNCE_MS = 100;
 /** Members that pulse within one beat, all together. */
-const PULSES_PER_BEAT = 20;
-/** The first pulse comes within this many beats of the start. */
+const PULSES_PER_BEAT = 10;
+/** A pulse is held for this long at each hop, ms: what a hop costs on average by the packets lost on it. */
+const HOP_MS = 5;
+/** The first pulse comes within this many beats of the start; then the interval doubles until it is the usual one. */
 const FIRST_PULSE_BEATS = 10;
 /** A longer vector is greeted with by its hash; whoever's differs asks for the whole. */
 const GREETED_ENTRIES_MAX = 64;
@@ -41,6 +43,10 @@ export class Gossip {
   /** The newest pulse of every member heard of, this node's own included. */
   readonly #pulses = new Map<OriginId, { counter: number; suspect: boolean }>();
   #pulseAt = 0;
+  /** Until the next but one pulse, ms, while that is less than the usual interval. */
+  #pulseGapMs = 0;
+  /** Pulses held, oldest first. */
+  #held: { readonly pulse: Pulse; readonly from: Peer; readonly due: number }[] = [];
   /** Members that this node dialed and lost: when they were last heard. */
   readonly #lost = new Map<OriginId, number>();
   #membersAskedAt = Number.NEGATIVE_INFINITY;
@@ -59,7 +65,8 @@ export class Gossip {
   start(): void {
     const { timers, now, options } = this.#core;
     timers.set('beat', now.mono + this.#core.jitter(options.beatMs));
-    this.#pulseAt = now.mono + this.#core.deps.random() * FIRST_PULSE_BEATS * options.beatMs;
+    this.#pulseGapMs = FIRST_PULSE_BEATS * options.beatMs;
+    this.#pulseAt = now.mono + this.#core.deps.random() * this.#pulseGapMs;
   }
 
   /** A link was accepted: say who we are, and what we have. */
@@ -185,7 +192,6 @@ export class Gossip {
       membersHash: members.hash,
       whole,
       vector,
-      heard: [],
     });
     if (peer.unwanted.size === 0) return;
     core.send(peer, { type: 'prune', origins: [...peer.unwanted] });
@@ -244,7 +250,8 @@ export class Gossip {
     const { origin } = identity;
     const counter = Math.max(known, this.#pulses.get(origin)?.counter ?? now.wall) + 1;
     this.#pulses.set(origin, { counter, suspect: false });
-    this.#pulseAt = now.mono + this.#pulseMs;
+    this.#pulseAt = now.mono + Math.min(this.#pulseGapMs, this.#pulseMs);
+    this.#pulseGapMs = Math.min(this.#pulseGapMs * 2, this.#pulseMs);
     this.#flood({ type: 'pulse', origin, counter, suspect: false });
   }
 
@@ -270,7 +277,7 @@ export class Gossip {
   }
 
   #take(from: Peer, pulse: Pulse): void {
-    const { detector, now, options } = this.#core;
+    const { detector, now, options, timers } = this.#core;
     const { origin, counter, suspect } = pulse;
     this.#pulses.set(origin, { counter, suspect });
     const isNeighbour = this.#core.linked().some((peer) => peer.origin === origin);
@@ -279,7 +286,19 @@ export class Gossip {
       if (!isNeighbour) detector.heard(origin, now.mono, this.#pulseMs);
     } else if (!isNeighbour || (detector.silence(origin, now.mono) ?? 0) > options.beatMs * 2)
       detector.accuse(origin);
-    this.#flood(pulse, from);
+    if (suspect) return this.#flood(pulse, from);
+    this.#held.push({ pulse, from, due: now.mono + HOP_MS });
+    timers.atMost('pulses', now.mono + HOP_MS);
+  }
+
+  /** Held pulses are due. */
+  relayPulses(): void {
+    const { now, timers } = this.#core;
+    const later = this.#held.findIndex((held) => held.due > now.mono);
+    const due = this.#held.splice(0, later < 0 ? this.#held.length : later);
+    for (const { pulse, from } of due) this.#flood(pulse, from);
+    const next = this.#held[0];
+    if (next !== undefined) timers.set('pulses', next.due);
   }
 
   /** Links that were lost for too long. */

@@ -197,16 +197,25 @@ export class Lifecycle {
     queue.batch().meta.set('members', encodeMeta(table));
   }
 
+  /**
+   * Ready, and known to others as such, only once it is written: whoever joined a founding that was then lost with
+   * its founder's process would wait for ever for somebody who is ready.
+   */
   #found(): void {
     const { identity } = this.#core;
     if (identity.uid === '') identity.uid = this.#core.randomId();
-    identity.phase = 'ready';
+    const { uid } = identity;
     identity.founder = true;
     this.publishSelf();
-    this.#store();
-    this.#core.log('info', 'founded', { uid: identity.uid });
-    this.#hooks.onChanged();
-    this.#core.afterWritten(() => this.#core.emit({ type: 'state' }));
+    this.#store('ready');
+    this.#core.log('info', 'founded', { uid });
+    this.#core.afterWritten(() => {
+      // It may have given way to another founding meanwhile.
+      if (identity.uid !== uid || !identity.founder || identity.phase === 'expelled') return;
+      identity.phase = 'ready';
+      this.#hooks.onChanged();
+      this.#core.emit({ type: 'state' });
+    });
   }
 
   #adopt(uid: string): void {

@@ -58,8 +58,6 @@ export interface Beat {
   /** True: `vector` is the whole vector. False: what changed since the previous beat on this link. */
   readonly whole: boolean;
   readonly vector: readonly VectorEntry[];
-  /** Liveness of members the sender has heard of: origin and beat counter. */
-  readonly heard: readonly (readonly [origin: OriginId, counter: number])[];
 }
 
 export type VectorEntry = readonly [origin: OriginId, head: number, top: number];

@@ -28,6 +28,9 @@ export class Peer {
   aheadSince: number | undefined;
   /** Not before this time is it asked for another session. */
   pullNotBefore = 0;
+  /** When it is next asked for what both hold above heads that do not rise, and the pause after that, ms. */
+  gapPullAt: number | undefined;
+  gapPauseMs = 0;
   resendAskedAt = Number.NEGATIVE_INFINITY;
   membersAskedAt = Number.NEGATIVE_INFINITY;
   /** Since when its member table differs from ours. */

@@ -280,6 +280,7 @@ export class ReplicaCore implements Core {
     for (const timer of this.timers.take(this.now.mono)) {
       if (timer === 'beat') this.#gossip.beat();
       else if (timer === 'announce') this.#gossip.announce();
+      else if (timer === 'pulses') this.#gossip.relayPulses();
       else if (timer === 'links' || timer === 'founding') this.#links.reconcile();
       else if (timer === 'pull') this.#sessions.evaluate();
       else if (timer === 'sessions') this.#sessions.sweep();

@@ -11,6 +11,10 @@
  * Key reached and heads (the pointwise minimum over all snapshots that contributed) are stored with each
  * chunk, so that it goes on at the same key after a crash, or at another source. A catch-up follows.
  *
+ * Gaps. An origin that died may have left its last frames here and there, so that some heads never rise again. Two
+ * nodes may then hold different records above equal heads, below equal tops, and their vectors do not tell. So
+ * they pull from each other all the same, ever more rarely as long as it brings nothing.
+ *
  * Flow control: `chunksInFlight` chunks may be unacknowledged, and a chunk is acknowledged once it is written.
  * The asker has one session at a time; a server serves `sessionsServedMax`.
  */
@@ -25,6 +29,9 @@ import { minimumOfHeads } from './version-vector.js';
 
 /** Pause before a peer that failed a session is asked again, ms. */
 const RETRY_MS = 500;
+/** Shortest and longest pause between pulls for the sake of gaps, per peer, ms. */
+const GAP_PULL_MIN_MS = 1_000;
+const GAP_PULL_MAX_MS = 30_000;
 const NO_TOPS: ReadonlyMap<OriginId, number> = new Map();
 
 interface Asked {
@@ -34,6 +41,8 @@ interface Asked {
   heads: ReadonlyMap<OriginId, number> | undefined;
   next: number;
   progressAt: number;
+  /** Records applied until it was asked. */
+  readonly appliedBefore: number;
 }
 
 interface Served {
@@ -265,10 +274,25 @@ export class Sessions {
     const { taken, now, options } = this.#core;
     if (!taken.isBehind(peer.vector)) {
       peer.aheadSince = undefined;
-      return undefined;
+      return this.#gapPullDue(peer);
     }
     peer.aheadSince ??= now.mono;
     return Math.max(peer.aheadSince + options.pullGraceMs, peer.pullNotBefore);
+  }
+
+  #gapPullDue(peer: Peer): number | undefined {
+    const { taken, now } = this.#core;
+    if (!taken.hasGaps || !peer.vector.hasGaps) {
+      peer.gapPullAt = undefined;
+      return undefined;
+    }
+    if (peer.gapPullAt === undefined) this.#pauseGapPull(peer, true);
+    return Math.max(peer.gapPullAt ?? now.mono, peer.pullNotBefore);
+  }
+
+  #pauseGapPull(peer: Peer, fruitful: boolean): void {
+    peer.gapPauseMs = fruitful ? GAP_PULL_MIN_MS : Math.min(GAP_PULL_MAX_MS, peer.gapPauseMs * 2);
+    peer.gapPullAt = this.#core.now.mono + this.#core.jitter(peer.gapPauseMs);
   }
 
   #pull(peer: Peer): void {
@@ -289,7 +313,15 @@ export class Sessions {
   #ask(peer: Peer, range: boolean): number {
     const { now, counters } = this.#core;
     counters.sessionsPulled += 1;
-    this.#asked = { id: ++this.#ids, peer, range, heads: undefined, next: 0, progressAt: now.mono };
+    this.#asked = {
+      id: ++this.#ids,
+      peer,
+      range,
+      heads: undefined,
+      next: 0,
+      progressAt: now.mono,
+      appliedBefore: counters.recordsApplied,
+    };
     this.#watch();
     return this.#asked.id;
   }
@@ -311,6 +343,8 @@ export class Sessions {
     this.#merge.raiseHeads(heads, asked.range ? NO_TOPS : new Map(chunk.tops));
     this.#asked = undefined;
     asked.peer.aheadSince = undefined;
+    if (asked.peer.gapPullAt !== undefined)
+      this.#pauseGapPull(asked.peer, core.counters.recordsApplied > asked.appliedBefore);
     if (asked.range) {
       core.queue.batch().meta.set('bootstrap', null);
       this.#bootstrapped = true;

@@ -20,12 +20,12 @@ import type { Peer } from './peer.js';
 import type { OriginId } from './types.js';
 
 /** A parent whose pulse comes this much later than the first one, ms, was overtaken. Less is jitter. */
-const OVERTAKEN_MS = 20;
+const OVERTAKEN_MS = 10;
 /** Rounds in a row after which it is replaced. */
 const ROUNDS_MAX = 2;
 
 /** Peers that want an origin's payloads from this node, from which on it has two ways in itself. */
-const CHILDREN_MIN = 3;
+const CHILDREN_MIN = 2;
 
 interface Branch {
   /** Get this origin's payloads from here. Few, as a rule. */
@@ -242,7 +242,7 @@ export class Trees {
   #setParent(branch: Branch, peer: Peer, origin: OriginId): void {
     branch.parent = peer;
     branch.children = branch.children.filter((child) => child !== peer);
-    this.#graft(peer, [origin]);
+    if (peer.origin !== origin) this.#graft(peer, [origin]);
   }
 
   #isSupplier(branch: Branch, peer: Peer): boolean {

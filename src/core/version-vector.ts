@@ -3,7 +3,8 @@
  *
  * Head h: for every sequence number up to h, this store holds the record, or one that superseded it.
  * Top: the greatest sequence number of which it holds a record (or held one that was superseded), gaps below it
- * allowed. top >= head always. Two stores with equal vectors hold the same entries, unless one is damaged.
+ * allowed. top >= head always. Two stores with equal vectors hold the same entries, unless one is damaged, or both
+ * have gaps below their tops: then each may hold what the other lacks, and only a session tells.
  *
  * The hash covers heads and tops; equal vectors travel as this hash. It is brought up to date when it is asked
  * for, by the origins that changed since.
@@ -24,6 +25,8 @@ const NO_HASH: Lanes = { a: 0, b: 0 };
 export class VersionVector {
   readonly #points = new Map<OriginId, Point>();
   readonly #changed = new Set<OriginId>();
+  /** Origins whose top is above their head. */
+  #gaps = 0;
   readonly #sum: Lanes = { a: 0, b: 0 };
 
   head(origin: OriginId): number {
@@ -36,6 +39,11 @@ export class VersionVector {
 
   get size(): number {
     return this.#points.size;
+  }
+
+  /** Whether something is held above a head. */
+  get hasGaps(): boolean {
+    return this.#gaps > 0;
   }
 
   get hash(): string {
@@ -78,23 +86,19 @@ export class VersionVector {
     const newHead = Math.max(point.head, head);
     const newTop = Math.max(point.top, top, newHead);
     if (newHead === point.head && newTop === point.top) return false;
-    point.head = newHead;
-    point.top = newTop;
-    this.#changed.add(origin);
+    this.#replace(origin, point, newHead, newTop);
     return true;
   }
 
   /** Takes the values as given, also lower ones: for the copy of a peer's vector, which may have lost its disk. */
   set(origin: OriginId, head: number, top: number): void {
-    const point = this.#point(origin);
-    point.head = head;
-    point.top = Math.max(head, top);
-    this.#changed.add(origin);
+    this.#replace(origin, this.#point(origin), head, Math.max(head, top));
   }
 
   clear(): void {
     this.#points.clear();
     this.#changed.clear();
+    this.#gaps = 0;
     this.#sum.a = 0;
     this.#sum.b = 0;
   }
@@ -108,6 +112,13 @@ export class VersionVector {
       if (point.head > this.head(origin) || point.top > this.top(origin)) return true;
     }
     return false;
+  }
+
+  #replace(origin: OriginId, point: Point, head: number, top: number): void {
+    this.#gaps += Number(top > head) - Number(point.top > point.head);
+    point.head = head;
+    point.top = top;
+    this.#changed.add(origin);
   }
 
   #point(origin: OriginId): Point {

@@ -144,11 +144,17 @@ export class Driver {
     });
   }
 
+  /** Waits (bounded) until nothing is on its way to disk. */
+  async written(timeoutMs: number): Promise<void> {
+    const until = performance.now() + timeoutMs;
+    while (performance.now() < until && this.core.queue.tail() !== undefined) await delay(1);
+  }
+
   /** Takes no more writes; waits (bounded) until nothing is on its way to disk and every write is answered. */
   async drain(timeoutMs: number): Promise<void> {
     this.#draining = true;
     const until = performance.now() + timeoutMs;
-    while (performance.now() < until && this.core.queue.tail() !== undefined) await delay(5);
+    await this.written(timeoutMs);
     while (performance.now() < until && this.core.acks.unsettled > 0) await delay(5);
   }
 

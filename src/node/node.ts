@@ -31,6 +31,8 @@ import { type StatusSources, statusOf } from './status.js';
 import { Watchers } from './watch.js';
 
 const SILENT: Logger = { info: () => {}, warn: () => {}, error: () => {} };
+/** How long a start waits for its first batch, ms. A slow disk is seen by the phase, not by a failure. */
+const START_MS = 5_000;
 /** How long a stop waits for the disk and for acknowledgements, ms. */
 const DRAIN_MS = 5_000;
 const INSECURE_WARNING_MS = 60_000;
@@ -76,7 +78,18 @@ export class Node implements NodeService {
         listening = formatAddress(bound);
         address = formatAddress(checked.advertise ?? bound);
       }
-      return new Node(options, checked, { folder, links, listener, address, listening, logger, wiring });
+      const node = new Node(options, checked, {
+        folder,
+        links,
+        listener,
+        address,
+        listening,
+        logger,
+        wiring,
+      });
+      // What it begins with: a founder may serve once its founding is written.
+      await node.driver.written(START_MS);
+      return node;
     } catch (error) {
       await listener?.close();
       await folder.close();

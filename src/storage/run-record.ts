@@ -9,6 +9,8 @@
  * - both name the same opening: a restored backup or a copy carries an older nonce, or finds no file, since the
  *   file's name is drawn from the folder's path, device and inode;
  * - the database has at least as many batches as were acknowledged: a damaged log that lost its end shows;
+ * - that opening wrote a batch: its first one says which origin it uses. Had the opening before lost writes, and this
+ *   one been killed before it could store a new origin, the old one would stand there still, and look trustworthy;
  * - the boot is the same one: what was written but not flushed outlives a killed process, not a kernel.
  *
  * Anything else, any doubt, a failed batch, a system without a boot id: the origin is not kept. That costs one
@@ -79,7 +81,9 @@ export class RunRecord {
     if (match === null) return false;
     const [, nonce, batches, boot] = match;
     return (
-      nonce === mark.nonce && boot === this.#machine.bootId && mark.batches >= Number.parseInt(batches!, 16)
+      nonce === mark.nonce &&
+      boot === this.#machine.bootId &&
+      mark.batches >= Math.max(1, Number.parseInt(batches!, 16))
     );
   }
 

@@ -100,7 +100,6 @@ export const messages: { [Type in PeerMessage['type']]: fc.Arbitrary<Extract<Pee
       membersHash: hash,
       whole: fc.boolean(),
       vector,
-      heard: pairs(uint),
     }),
     resend: shape({ type: type('resend'), vector: fc.boolean(), members: fc.boolean() }),
     push: fc

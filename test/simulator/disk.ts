@@ -150,8 +150,11 @@ export class Disk {
   /** Opens the store for one process: true when its origin may be used again. */
   open(nonce: string): boolean {
     const { image, record } = this;
+    // An opening that ended before its first batch has not even stored what it decided about the origin.
     const vouched =
-      record !== undefined && record.nonce === image.run.nonce && image.run.batches >= record.batches;
+      record !== undefined &&
+      record.nonce === image.run.nonce &&
+      image.run.batches >= Math.max(1, record.batches);
     image.run = { nonce, batches: 0 };
     // The mark of an opening is always flushed.
     if (this.#durable !== undefined) this.writeBack();

@@ -16,7 +16,8 @@ export function isReadyOnDisk(node: SimNode): boolean {
   return decodeMeta<{ phase: string }>(node.disk.image.meta.get('node'))?.phase === 'ready';
 }
 
-function clusterOnDisk(node: SimNode): string | undefined {
+/** Which founding the store belongs to; empty while it has found none. */
+export function clusterOnDisk(node: SimNode): string | undefined {
   return decodeMeta<{ uid: string }>(node.disk.image.meta.get('node'))?.uid;
 }
 
@@ -173,7 +174,7 @@ export class Injector {
    */
   #mayLose(node: SimNode): boolean {
     const others = this.#nodes.filter((other) => other !== node);
-    const uid = clusterOnDisk(others[0]!);
+    const uid = clusterOnDisk(node) ?? clusterOnDisk(others[0]!);
     return others.every(
       (other) =>
         isReadyOnDisk(other) && clusterOnDisk(other) === uid && !this.#world.oracle.damaged.has(other),

@@ -128,7 +128,8 @@ export class SimNode {
     return this.frozenWall ?? this.world.wall() + this.clockOffsetMs;
   }
 
-  start(): void {
+  /** `found`: told by its operator to found, or to end a bootstrap that can never finish. */
+  start(found = false): void {
     if (this.alive) return;
     this.alive = true;
     this.poweredOn = true;
@@ -145,7 +146,7 @@ export class SimNode {
       host: this.host,
       address: this.address,
       join: settings.join ?? [],
-      found: settings.found ?? false,
+      found: found || (settings.found ?? false),
       run,
       reuseOrigin,
       flushes: this.disk.flushes,

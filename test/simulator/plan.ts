@@ -124,10 +124,12 @@ function drawTinyCaps(random: Random): Partial<CoreOptions> {
     sessionsServedMax: log(1, 3),
     pendingRowsMax: log(16, 400),
     pendingBytesMax: log(4_000, 60_000),
-    linkQueueBytesMax: log(400, 20_000),
     pullGraceMs: log(10, 500),
     sessionStallMs: log(1_500, 10_000),
   };
+  // A queue that has no room for the chunks in flight, or for a few long values, would never let a session end.
+  options.linkQueueBytesMax =
+    options.chunksInFlight! * Math.max(options.chunkBytesMax!, 1_400) + log(1_000, 20_000);
   if (random.chance(0.4)) Object.assign(options, { fullMeshMax: 2, meshLinks: 2 });
   return options;
 }

@@ -45,7 +45,8 @@ export class Workload {
         this.#put(`hot/${(zipf(b) + i * 2) % HOT_KEYS}`, event),
       );
       this.#issue(node, ops, options);
-    } else this.#stamped(event, index, options);
+    } else if (a < 0.97) this.#stamped(event, index, options);
+    else this.#twins(event, index, options);
   }
 
   #put(key: string, event: PlanEvent): LocalOp {
@@ -108,7 +109,20 @@ export class Workload {
     };
     attempt(0);
   }
+
+  /** A client that breaks its promise: one stamp, another value at each node, one of them a deletion. */
+  #twins(event: PlanEvent, index: number, options: WriteOptions): void {
+    const stamp = stampToHex(stampBytes(this.#world.wall(), 0, index.toString(16).padStart(16, 'd')));
+    const key = `${TWIN_PREFIX}${index}`;
+    this.#nodes.forEach((node, i) => {
+      const op = i === 1 ? del(key) : this.#put(key, event);
+      this.#world.scheduler.after(i * 40 * event.c, () => this.#issue(node, [{ ...op, stamp }], options));
+    });
+  }
 }
+
+/** Keys under which clients break their promise to stamp once: one stamp comes with several contents. */
+export const TWIN_PREFIX = 'twin/';
 
 function del(key: string): LocalOp {
   return { key, kind: KIND_TOMBSTONE, value: new Uint8Array(0) };

@@ -203,9 +203,21 @@ describe('setting aside', () => {
 describe('whether the origin may be kept', () => {
   const reusable = async (on: Machine = machine) => {
     const folder = await open(data, on);
+    // As a replica does: its first batch says which origin it uses.
+    await folder.store.write({ id: 1, rows: new Map(), heads: new Map(), meta: new Map() });
     await folder.close();
     return folder.originReusable;
   };
+
+  it('not after an opening that ended before it could store what it decided', async () => {
+    await filled();
+    expect(await reusable({ ...machine, bootId: 'boot-2' })).toBe(false);
+    const unlucky = await open(data, { ...machine, bootId: 'boot-3' });
+    expect(unlucky.originReusable).toBe(false);
+    await unlucky.close();
+    expect(await reusable({ ...machine, bootId: 'boot-3' })).toBe(false);
+    expect(await reusable({ ...machine, bootId: 'boot-3' })).toBe(true);
+  });
 
   it('yes after a clean close, again and again', async () => {
     await filled();

@@ -1,0 +1,193 @@
+/**
+ * Planted bugs: the checker checked. Each is a patch of the core's source, of the kind that a plausible
+ * implementation gets wrong; `mutate.ts` builds a patched copy, and the suite must catch every one of them within
+ * the seeds of an ordinary run. `find` occurs exactly once in its file, or the patch itself fails the test.
+ */
+export interface Edit {
+  /** Below src/. */
+  readonly file: string;
+  readonly find: string;
+  readonly replace: string;
+}
+
+export interface Mutant {
+  readonly name: string;
+  readonly edits: readonly Edit[];
+  /** A seed of the suite that caught it; tried first, to save time. */
+  readonly seed?: number;
+}
+
+const mutant = (name: string, file: string, find: string, replace: string, seed?: number): Mutant => ({
+  name,
+  edits: [{ file, find, replace }],
+  ...(seed === undefined ? {} : { seed }),
+});
+
+export const MUTANTS: readonly Mutant[] = [
+  mutant(
+    'acknowledges a frame before it is written',
+    'core/replication.ts',
+    `    core.afterWritten(() => {
+      if (core.peers.has(peer.link))`,
+    `    [0].forEach(() => {
+      if (core.peers.has(peer.link))`,
+  ),
+  mutant(
+    'settles with one host too few',
+    'core/acknowledgements.ts',
+    'if (hosts < write.needed) {',
+    'if (hosts < write.needed - 1) {',
+  ),
+  mutant(
+    'counts members, not hosts',
+    'core/replica.ts',
+    'this.acks.acknowledge(frame, peer.host, message.flushed)',
+    'this.acks.acknowledge(frame, peer.name, message.flushed)',
+  ),
+  mutant(
+    'drops one record in a thousand',
+    'core/replication.ts',
+    'core.counters.recordsReceived += 1;',
+    'core.counters.recordsReceived += 1;\n    if (core.deps.random() < 0.001) return;',
+  ),
+  mutant(
+    'breaks ties by arrival',
+    'core/entry.ts',
+    '  const kinds = b[AT_KIND]! - a[AT_KIND]!;\n',
+    '  if (stamps === 0) return 0;\n  const kinds = b[AT_KIND]! - a[AT_KIND]!;\n',
+  ),
+  mutant(
+    'keeps the latest of two dots',
+    'core/entry.ts',
+    'return entries !== 0 ? entries : compareBytes(b, AT_ORIGIN, HEADER, a, AT_ORIGIN, HEADER);',
+    'return entries !== 0 ? entries : compareBytes(b, AT_ORIGIN, HEADER, a, AT_ORIGIN, HEADER) === 0 ? 0 : 1;',
+  ),
+  mutant(
+    'lets the clock go back with the wall clock',
+    'core/hlc.ts',
+    'if (wall > ms) {',
+    'if (wall !== ms) {',
+  ),
+  mutant(
+    'does not store the clock',
+    'core/replica.ts',
+    'batch.hlc = { ms, counter };\n    this.#storedHlc = batch.hlc;',
+    'this.#storedHlc = { ms, counter };',
+  ),
+  mutant(
+    'does not learn the time from what it merges',
+    'core/replication.ts',
+    'core.hlc.receive(stampMsOf(row), stampCounterOf(row));',
+    '',
+  ),
+  {
+    name: 'skips a stamp that is too far ahead, and advances',
+    edits: [
+      {
+        file: 'core/replication.ts',
+        find: `        core.counters.futureStamps += 1;
+        return true;`,
+        replace: `        core.counters.futureStamps += 1;
+        return false;`,
+      },
+      {
+        file: 'core/replication.ts',
+        find: 'core.counters.recordsReceived += 1;',
+        replace:
+          'core.counters.recordsReceived += 1;\n    if (stampMsOf(row) > core.now.wall + 2 * core.options.maxClockDriftMs) return;',
+      },
+    ],
+  },
+  mutant(
+    'raises its heads when a session opens',
+    'core/sessions.ts',
+    '    if (!asked.range) return;\n    const before',
+    '    if (!asked.range) return this.#merge.raiseHeads(asked.heads, NO_TOPS);\n    const before',
+  ),
+  mutant(
+    'takes the greatest heads of several snapshots',
+    'core/version-vector.ts',
+    'out.set(origin, Math.min(head, other))',
+    'out.set(origin, Math.max(head, other))',
+  ),
+  mutant(
+    'numbers on after a lost tail',
+    'core/lifecycle.ts',
+    'if (config.reuseOrigin) identity.origin = stored.origin;',
+    'if (config.reuseOrigin || true) identity.origin = stored.origin;',
+  ),
+  mutant(
+    'passes a frame on without applying it',
+    'core/replication.ts',
+    '    this.#merge.records(push);\n',
+    '    if (push.frame !== 0) this.#merge.records(push);\n',
+  ),
+  mutant(
+    'advances over a gap',
+    'core/replication.ts',
+    'if (taken.head(push.origin) >= push.from) {',
+    'if (push.from >= 0) {',
+  ),
+  mutant(
+    'writes the head before the records',
+    'core/replication.ts',
+    '    this.#merge.records(push);\n',
+    `    if (!covered && push.to > push.from && taken.head(push.origin) >= push.from) {
+      queue.raiseHead(queue.batch(), push.origin, push.to);
+      queue.seal();
+    }
+    this.#merge.records(push);\n`,
+  ),
+  mutant(
+    'announces what is not written yet',
+    'core/gossip.ts',
+    'const { written, identity, members, now } = core;',
+    'const { taken: written, identity, members, now } = core;',
+  ),
+  mutant(
+    'lets an older value win over a deletion',
+    'core/replication.ts',
+    'if (current !== undefined && compareRows(row, current) <= 0) return;',
+    'if (current !== undefined && current[4] !== 2 && compareRows(row, current) <= 0) return;',
+  ),
+  mutant(
+    'forgets what is on its way to the disk',
+    'core/replica.ts',
+    'return this.queue.pending(key) ?? this.deps.lookup(key);',
+    'return this.deps.lookup(key);',
+  ),
+  {
+    name: 'goes on writing after a failed batch',
+    edits: [
+      {
+        file: 'core/replica.ts',
+        find: "if (this.identity.phase === 'failed') return;\n    const batch",
+        replace: 'const batch',
+      },
+      {
+        file: 'core/links.ts',
+        find: "if (core.identity.phase === 'failed') return this.close(peer, 'the store failed');",
+        replace: '',
+      },
+    ],
+  },
+  mutant(
+    'relies on timers that never ring early',
+    'core/replica.ts',
+    '    this.#wakeAt = undefined;\n    for (const timer',
+    '    for (const timer',
+  ),
+  mutant(
+    'tells less of its tops than it announced',
+    'core/sessions.ts',
+    'const told = new Map(last ? served.tops : []);',
+    'const told = new Map<OriginId, number>();',
+  ),
+  mutant('does not take its name back', 'core/gossip.ts', '    this.#reclaimName();\n', ''),
+  mutant(
+    'never asks for what pushes did not bring',
+    'core/sessions.ts',
+    '    if (!taken.isBehind(peer.vector)) {',
+    '    if (taken.size > 0) {',
+  ),
+];
