@@ -26,14 +26,31 @@ import type { OriginId } from './types.js';
 const ANNOUNCE_MS = 100;
 /** Members that pulse within one beat, all together. */
 const PULSES_PER_BEAT = 10;
-/** A pulse is held for this long at each hop, ms: what a hop costs on average by the packets lost on it. */
+/**
+ * A pulse counts as come only this much later, ms, and by this share of the link's round trip: about what a hop
+ * costs on average by the packets that are lost on it, and more than that for far ones, so that one frame crosses
+ * an ocean rather than many.
+ */
 const HOP_MS = 5;
+const HOP_ROUND_TRIPS = 0.25;
 /** The first pulse comes within this many beats of the start; then the interval doubles until it is the usual one. */
 const FIRST_PULSE_BEATS = 10;
 /** A longer vector is greeted with by its hash; whoever's differs asks for the whole. */
 const GREETED_ENTRIES_MAX = 64;
 /** A peer is asked for its whole state at most this often, ms: the answer takes a round trip. */
 const RESEND_MS = 500;
+
+interface Copy {
+  readonly from: Peer;
+  /** When it counts as come, monotonic ms. */
+  readonly at: number;
+}
+
+interface HeldPulse {
+  readonly pulse: Pulse;
+  first: Copy;
+  readonly others: Copy[];
+}
 
 export class Gossip {
   readonly #core: Core;
@@ -45,8 +62,8 @@ export class Gossip {
   #pulseAt = 0;
   /** Until the next but one pulse, ms, while that is less than the usual interval. */
   #pulseGapMs = 0;
-  /** Pulses held, oldest first. */
-  #held: { readonly pulse: Pulse; readonly from: Peer; readonly due: number }[] = [];
+  /** Pulses that came, and do not count yet: by origin. */
+  readonly #held = new Map<OriginId, HeldPulse>();
   /** Members that this node dialed and lost: when they were last heard. */
   readonly #lost = new Map<OriginId, number>();
   #membersAskedAt = Number.NEGATIVE_INFINITY;
@@ -270,10 +287,28 @@ export class Gossip {
       known === undefined ||
       counter > known.counter ||
       (counter === known.counter && suspect && !known.suspect);
-    if (!suspect) this.#trees.pulse(peer, origin, fresh);
     if (fresh) return this.#take(peer, pulse);
-    if (peer.origin === origin && counter < known.counter)
+    if (counter === known.counter && !suspect) this.#compete(peer, origin);
+    else if (peer.origin === origin && counter < known.counter)
       core.send(peer, { type: 'pulse', origin, counter: known.counter, suspect: false });
+  }
+
+  #copy(from: Peer): Copy {
+    const { now } = this.#core;
+    return { from, at: now.mono + HOP_MS + HOP_ROUND_TRIPS * (from.roundTripMs ?? 0) };
+  }
+
+  /** One more copy of the newest pulse. */
+  #compete(peer: Peer, origin: OriginId): void {
+    const copy = this.#copy(peer);
+    const held = this.#held.get(origin);
+    if (held === undefined) return this.#trees.followed(peer, origin, copy.at);
+    if (copy.at >= held.first.at) held.others.push(copy);
+    else {
+      held.others.push(held.first);
+      held.first = copy;
+      this.#core.timers.atMost('pulses', copy.at);
+    }
   }
 
   #take(from: Peer, pulse: Pulse): void {
@@ -287,18 +322,27 @@ export class Gossip {
     } else if (!isNeighbour || (detector.silence(origin, now.mono) ?? 0) > options.beatMs * 2)
       detector.accuse(origin);
     if (suspect) return this.#flood(pulse, from);
-    this.#held.push({ pulse, from, due: now.mono + HOP_MS });
-    timers.atMost('pulses', now.mono + HOP_MS);
+    const first = this.#copy(from);
+    this.#held.set(origin, { pulse, first, others: [] });
+    timers.atMost('pulses', first.at);
   }
 
-  /** Held pulses are due. */
+  /** Held pulses count now: they shape the tree, and go on. */
   relayPulses(): void {
-    const { now, timers } = this.#core;
-    const later = this.#held.findIndex((held) => held.due > now.mono);
-    const due = this.#held.splice(0, later < 0 ? this.#held.length : later);
-    for (const { pulse, from } of due) this.#flood(pulse, from);
-    const next = this.#held[0];
-    if (next !== undefined) timers.set('pulses', next.due);
+    const { now, timers, peers } = this.#core;
+    for (const [origin, { pulse, first, others }] of this.#held) {
+      if (first.at > now.mono) {
+        timers.atMost('pulses', first.at);
+        continue;
+      }
+      this.#held.delete(origin);
+      for (const { from, at } of [first, ...others]) {
+        if (!peers.has(from.link)) continue;
+        if (from === first.from) this.#trees.led(from, origin, at);
+        else this.#trees.followed(from, origin, at);
+      }
+      this.#flood(pulse, first.from);
+    }
   }
 
   /** Links that were lost for too long. */

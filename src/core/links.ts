@@ -154,9 +154,6 @@ export class Links {
     peer.phase = hello.phase;
     peer.clusterUid = hello.clusterUid;
     peer.alone = hello.alone;
-    this.#skewed.delete(hello.name);
-    if (peer.dialed !== undefined) this.#skewed.delete(peer.dialed);
-    if (dial !== undefined) dial.failures = 0;
     core.log('info', 'linked', { peer: hello.name, address: hello.address, phase: hello.phase });
     this.#handlers.onAccepted(peer);
     this.#lifecycle.consider(peer);
@@ -165,10 +162,24 @@ export class Links {
 
   /** The wall clock in a later message of an accepted peer. */
   checkClock(peer: Peer, wallMs: number): boolean {
-    if (!this.#isAhead(wallMs)) return true;
+    if (!this.#isAhead(wallMs)) {
+      if (peer.beatAt === Number.NEGATIVE_INFINITY) this.#isAgreed(peer);
+      return true;
+    }
     this.#noteSkew(peer.name);
     this.refuse(peer, 'CLOCK_SKEW', this.#skewText(wallMs));
     return false;
+  }
+
+  /**
+   * The first beat says that the peer has accepted this node, too; its hello does not. A node that took the hello
+   * for it would dial those that refuse it without a pause, and forget between two refusals that its clock is off.
+   */
+  #isAgreed(peer: Peer): void {
+    this.#skewed.delete(peer.name);
+    if (peer.dialed === undefined) return;
+    this.#skewed.delete(peer.dialed);
+    this.#dial(peer.dialed).failures = 0;
   }
 
   /**

@@ -136,12 +136,16 @@ export class Trees {
     return true;
   }
 
-  /** A pulse of the origin came; `fresh`: for the first time. */
-  pulse(peer: Peer, origin: OriginId, fresh: boolean): void {
+  /** A new pulse of the origin came, first from this peer, at this monotonic time. */
+  led(peer: Peer, origin: OriginId, at: number): void {
     const branch = this.#branch(origin);
-    if (branch === undefined) return;
-    if (fresh) this.#round(branch, peer, origin);
-    else this.#follow(branch, peer, origin);
+    if (branch !== undefined) this.#round(branch, peer, origin, at);
+  }
+
+  /** The newest pulse of the origin came from this peer, too. */
+  followed(peer: Peer, origin: OriginId, at: number): void {
+    const branch = this.#branch(origin);
+    if (branch !== undefined) this.#follow(branch, peer, origin, at);
   }
 
   /** Drops what is kept of origins that are no members. */
@@ -171,11 +175,11 @@ export class Trees {
     return branch;
   }
 
-  #round(branch: Branch, peer: Peer, origin: OriginId): void {
+  #round(branch: Branch, peer: Peer, origin: OriginId, at: number): void {
     if (branch.rounds > 0 && !branch.inTime) branch.overtaken += 1;
     branch.rounds += 1;
     branch.previousAt = branch.firstAt;
-    branch.firstAt = this.#core.now.mono;
+    branch.firstAt = at;
     branch.inTime = branch.parent === undefined || branch.parent === peer;
     if (branch.parent === undefined) this.#adopt(branch, peer, origin);
     else if (branch.parent === peer) branch.overtaken = 0;
@@ -194,9 +198,9 @@ export class Trees {
     else this.#prune(branch.spare, origin);
   }
 
-  #follow(branch: Branch, peer: Peer, origin: OriginId): void {
+  #follow(branch: Branch, peer: Peer, origin: OriginId, at: number): void {
     if (peer === branch.parent) {
-      if (this.#core.now.mono - branch.firstAt > OVERTAKEN_MS) return;
+      if (at - branch.firstAt > OVERTAKEN_MS) return;
       branch.inTime = true;
       branch.overtaken = 0;
       return;

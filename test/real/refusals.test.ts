@@ -82,6 +82,7 @@ test('a seed that cannot be reached is retried and reported, and joined once it 
   const port = await freePort();
   const joiner = new Daemon({ name: 'n2', join: [`127.0.0.1:${port}`] });
   joiner.spawn();
+  await joiner.listening();
   await joiner.logged('unreachable');
   expect(joiner.running).toBe(true);
   expect((await joiner.fetch('/livez')).status).toBe(200);

@@ -1,6 +1,6 @@
 /** Carries out the faults of a plan: each begins at its event and ends by itself, or when the run is healed. */
 import { decodeMeta } from '../../src/core/core.js';
-import { Image } from './disk.js';
+import type { Image } from './disk.js';
 import type { FaultKind } from './faults.js';
 import type { SimNode } from './node.js';
 import type { EventKind, Plan, PlanEvent } from './plan.js';
@@ -77,17 +77,6 @@ export class Injector {
     run[event.kind as Exclude<EventKind, 'write'>]();
   }
 
-  /** Puts an empty disk in the place of a damaged or lost one. */
-  wipe(node: SimNode): void {
-    node.kill();
-    const before = node.disk.image;
-    node.disk.distrust();
-    node.disk.replace(new Image());
-    node.damaged = 0;
-    this.#world.oracle.damaged.delete(node);
-    this.#world.oracle.diskChanged(node, before, true);
-  }
-
   /** The clones are gone for good. */
   removeClones(): void {
     for (const clone of this.clones) this.#removeClone(clone);
@@ -114,7 +103,7 @@ export class Injector {
     node.damaged = 0;
     this.#world.scheduler.after(0, () => {
       if (!node.alive) return;
-      this.wipe(node);
+      node.wipe();
       node.start();
     });
   }
@@ -191,7 +180,7 @@ export class Injector {
   #wipe(node: SimNode, event: PlanEvent): void {
     if (!this.#mayLose(node)) return;
     if (node.disk.image.rows.size > 0) this.#mattered('wipe');
-    this.wipe(node);
+    node.wipe();
     this.#end(event, () => this.#start(node));
   }
 
@@ -202,10 +191,7 @@ export class Injector {
     const before = node.disk.image;
     if (before.run.nonce !== backup.run.nonce || before.run.batches > backup.run.batches)
       this.#mattered('restoreBackup');
-    node.kill();
-    node.disk.replace(backup.clone());
-    this.#world.oracle.diskChanged(node, before, true);
-    this.#world.oracle.checkAllHeads(node);
+    node.restore(backup);
     this.#end(event, () => this.#start(node));
   }
 
@@ -224,7 +210,7 @@ export class Injector {
     const core = clone.core;
     if (core === undefined) return;
     if (core.issues().length > 0 || core.linked().length > 0) this.#mattered('clone');
-    this.wipe(clone);
+    clone.wipe();
   }
 
   #other(node: SimNode, draw: number): SimNode {

@@ -1,10 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { MUTANTS } from './mutants.js';
 import { type Copies, copyWithBugs } from './mutate.js';
-import { runSeeds } from './suite.js';
-
-/** No more than the ordinary run of the suite has. */
-const SEEDS_MAX = 600;
+import { runSeeds, SUITE_SEEDS } from './suite.js';
 
 describe('a planted bug is caught', () => {
   let copies: Copies;
@@ -19,7 +16,7 @@ describe('a planted bug is caught', () => {
       const Core = await copies.load(mutant);
       const hint = mutant.seed === undefined ? [] : runSeeds({ from: mutant.seed, seeds: 1, Core }).failures;
       const failures =
-        hint.length > 0 ? hint : runSeeds({ from: 1, seeds: SEEDS_MAX, bail: true, Core }).failures;
+        hint.length > 0 ? hint : runSeeds({ from: 1, seeds: SUITE_SEEDS, bail: true, Core }).failures;
       expect(failures.length).toBe(1);
       console.log(`${mutant.name}: seed ${failures[0]?.seed}, ${failures[0]?.outcome.failure?.check}`);
     },

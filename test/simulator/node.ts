@@ -10,7 +10,7 @@ import type { Effect, Input, LinkId, LocalOp } from '../../src/core/io.js';
 import type { ReplicaCore } from '../../src/core/replica.js';
 import type { Instant, Records, Row, StoreBatch } from '../../src/core/types.js';
 import { decodeMessage, encodeMessage } from '../../src/protocol.js';
-import { Disk } from './disk.js';
+import { Disk, Image } from './disk.js';
 import { Violation } from './faults.js';
 import type { Wire } from './network.js';
 import type { Random } from './random.js';
@@ -183,6 +183,26 @@ export class SimNode {
     this.open.clear();
     for (const write of open) write.done?.({ ok: false, code: 'KILLED' });
     return busy;
+  }
+
+  /** An empty disk in the place of this one. */
+  wipe(): void {
+    this.kill();
+    const before = this.disk.image;
+    this.disk.distrust();
+    this.disk.replace(new Image());
+    this.damaged = 0;
+    this.world.oracle.damaged.delete(this);
+    this.world.oracle.diskChanged(this, before, true);
+  }
+
+  /** Another image in its place: a backup, or a copy. */
+  restore(image: Image): void {
+    this.kill();
+    const before = this.disk.image;
+    this.disk.replace(image.clone());
+    this.world.oracle.diskChanged(this, before, true);
+    this.world.oracle.checkAllHeads(this);
   }
 
   /** Nobody is told; what was not flushed is lost, and the kernel has another boot. Returns the batches lost. */

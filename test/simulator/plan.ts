@@ -129,7 +129,7 @@ function drawTinyCaps(random: Random): Partial<CoreOptions> {
   };
   // A queue that has no room for the chunks in flight, or for a few long values, would never let a session end.
   options.linkQueueBytesMax =
-    options.chunksInFlight! * Math.max(options.chunkBytesMax!, 1_400) + log(1_000, 20_000);
+    options.chunksInFlight! * Math.max(options.chunkBytesMax!, 1_400) + log(300, 10_000);
   if (random.chance(0.4)) Object.assign(options, { fullMeshMax: 2, meshLinks: 2 });
   return options;
 }

@@ -3,6 +3,9 @@ import { addFaults, type FaultCounts, noFaults } from './faults.js';
 import { drawPlan, type PlanLimits } from './plan.js';
 import { type Outcome, type RunSettings, runPlan } from './run.js';
 
+/** Seeds of one run of the test suite, and all that planted bugs get to be caught in. */
+export const SUITE_SEEDS = 700;
+
 export interface Summary {
   seeds: number;
   failed: number;

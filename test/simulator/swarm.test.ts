@@ -1,27 +1,48 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { FAULT_KINDS } from './faults.js';
+import { MUTANTS } from './mutants.js';
+import { copyWithBugs } from './mutate.js';
 import { drawPlan } from './plan.js';
 import { runPlan } from './run.js';
-import { runSeeds } from './suite.js';
+import { report, shrink } from './shrink.js';
+import { runSeeds, SUITE_SEEDS } from './suite.js';
 
-/** READMESH_SEEDS and READMESH_SEED_FROM run others. */
-const SEEDS = Number(process.env.READMESH_SEEDS ?? 500);
-const FROM = Number(process.env.READMESH_SEED_FROM ?? 1);
+describe('the replication core under a swarm of faults', () => {
+  test('keeps its promises in every seed, and every kind of fault mattered', () => {
+    const { summary, failures } = runSeeds({ from: 1, seeds: SUITE_SEEDS });
+    console.log(JSON.stringify(summary));
+    for (const { seed } of failures.slice(0, 3)) console.error(report(shrink(drawPlan(seed))));
+    expect(failures.map(({ seed, outcome }) => `${seed}: ${outcome.failure?.message}`)).toEqual([]);
+    expect(FAULT_KINDS.filter((kind) => summary.faults[kind] === 0)).toEqual([]);
+  }, 240_000);
 
-test('under a swarm of faults no promise is broken, and the healed converge', { timeout: 900_000 }, () => {
-  const { summary, failures } = runSeeds({ from: FROM, seeds: SEEDS });
-  console.log(JSON.stringify(summary));
-  for (const { seed, outcome } of failures)
-    console.log(`seed ${seed}: ${outcome.failure?.check}: ${outcome.failure?.message}`);
-  expect(failures.map(({ seed }) => seed)).toEqual([]);
-  // A fault that never happened proves nothing. Few seeds need not meet them all.
-  if (SEEDS >= 500) expect(FAULT_KINDS.filter((kind) => summary.faults[kind] === 0)).toEqual([]);
+  test('is a pure function of the seed: twice the same seed, twice the same history', () => {
+    for (const seed of [3, 7, 12]) {
+      const first = runPlan(drawPlan(seed), { hashBytes: true });
+      const second = runPlan(drawPlan(seed), { hashBytes: true });
+      expect(second.hash).toBe(first.hash);
+      expect(second.messages).toBe(first.messages);
+      expect(runPlan(drawPlan(seed + 1), { hashBytes: true }).hash).not.toBe(first.hash);
+    }
+  });
 });
 
-test('a run is a function of its seed alone', { timeout: 120_000 }, () => {
-  for (const seed of [3, 17, 99]) {
-    const [a, b] = [runPlan(drawPlan(seed)), runPlan(drawPlan(seed))];
-    expect(b.hash).toBe(a.hash);
-    expect(runPlan(drawPlan(seed + 1)).hash).not.toBe(a.hash);
-  }
+describe('a failing seed', () => {
+  test('is shrunk to a few events, which break the same promise', async () => {
+    const mutant = MUTANTS.find(({ name }) => name === 'advances over a gap')!;
+    const copies = copyWithBugs([mutant]);
+    try {
+      const Core = await copies.load(mutant);
+      const failed = runSeeds({ from: 1, seeds: SUITE_SEEDS, bail: true, Core }).failures[0]!;
+      const plan = drawPlan(failed.seed);
+      const shrunk = shrink(plan, { Core });
+      expect(shrunk.outcome.failure?.check).toBe(failed.outcome.failure?.check);
+      expect(shrunk.plan.events.length).toBeLessThan(plan.events.length / 3);
+      const text = report(shrunk);
+      expect(text).toContain(`npm run torture -- --from ${failed.seed} --seeds 1`);
+      expect(text).toContain('trace:');
+    } finally {
+      copies.remove();
+    }
+  }, 120_000);
 });
