@@ -104,6 +104,24 @@ export class Acknowledgements {
     return out;
   }
 
+  /**
+   * Frames up to this one whose records the host has, but never acknowledged: it had no room for the frame, or its
+   * clock was behind, and a session brought the records later. `has` says so; it does not count by itself.
+   */
+  unanswered(host: string, last: number, has: (push: Push) => boolean): Push[] {
+    const out: Push[] = [];
+    for (const { frame, push, written } of this.#groups.values()) {
+      if (frame > last) break;
+      if (push !== undefined && !written.has(host) && has(push)) out.push(push);
+    }
+    return out;
+  }
+
+  /** The latest frame's number. */
+  get latest(): number {
+    return this.#frames;
+  }
+
   /** Rejects what is overdue; returns the next time to look, if any write still waits. */
   expire(now: number): number | undefined {
     let next: number | undefined;

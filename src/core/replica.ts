@@ -301,6 +301,7 @@ export class ReplicaCore implements Core {
     switch (message.type) {
       case 'beat':
         this.#gossip.onBeat(peer, message);
+        if (this.peers.has(peer.link)) this.#replication.remind(peer);
         return this.#sessions.evaluate();
       case 'members':
         return this.#gossip.onMembers(peer, message);

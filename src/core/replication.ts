@@ -32,6 +32,9 @@ import type { Trees } from './trees.js';
 import type { OriginId, Records, Row } from './types.js';
 import type { Batch } from './write-queue.js';
 
+/** A frame is sent again this long after it was seen to be out, ms: its acknowledgement is not merely on its way. */
+const REMIND_MS = 1_000;
+
 /** Merging of what comes from elsewhere: the part that sessions use, too. */
 export class Merge {
   readonly #core: Core;
@@ -152,6 +155,17 @@ export class Replication {
   resend(peer: Peer): void {
     if (peer.congested || peer.clusterUid !== this.#core.identity.uid) return;
     for (const push of this.#acks.outstanding(peer.host)) this.#push([peer], push);
+  }
+
+  /** The peer announced what it holds: frames of an earlier look that it holds unacknowledged are sent again. */
+  remind(peer: Peer): void {
+    const core = this.#core;
+    const { now } = core;
+    if (peer.congested || peer.clusterUid !== core.identity.uid || now.mono < peer.remindNotBefore) return;
+    const has = (push: Push): boolean => peer.vector.head(push.origin) >= push.to;
+    for (const push of this.#acks.unanswered(peer.host, peer.remindUpTo, has)) this.#push([peer], push);
+    peer.remindNotBefore = now.mono + REMIND_MS;
+    peer.remindUpTo = this.#acks.latest;
   }
 
   // Received frames.

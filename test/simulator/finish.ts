@@ -17,6 +17,11 @@ import type { World } from './world.js';
  */
 export const CONVERGENCE_MS_MAX = 45_000;
 const POLL_MS = 250;
+/** Links are back this long after they broke, ms; and what then is sent again is acknowledged after so long. */
+const RELINK_MS_MAX = 15_000;
+const SENT_AGAIN_MS_MAX = 700;
+/** Writes that wait for others when the healing comes have been on their way for so long. */
+const WAITED_MS = 300;
 
 export class Finish {
   readonly #world: World;
@@ -50,6 +55,7 @@ export class Finish {
         this.#world.oracle.holders(obligation, healed).size !== new Set(healed.map(({ host }) => host)).size
       )
         throw new Violation('durability', `${obligation.key} at ${obligation.stamp} is not held by all`);
+    this.#checkSentAgain(healed);
     this.#checkUsable(healed);
     return took;
   }
@@ -62,6 +68,7 @@ export class Finish {
     const healed = this.#chooseHealed();
     const broken = this.#nodes.filter((node) => !healed.includes(node));
     const { minority } = this.#plan;
+    this.#writeTooEarly(healed);
     network.heal((a, b) => {
       const between = healed.includes(a) !== healed.includes(b);
       return between && (minority === 'cut' || (minority === 'oneWay' && healed.includes(a)));
@@ -73,6 +80,31 @@ export class Finish {
     for (const node of healed) this.#repair(node);
     this.#endHopelessBootstrap(healed);
     return healed;
+  }
+
+  /**
+   * Writes that are still without an answer when the faults end, and that all the healed hosts are to acknowledge:
+   * what was lost on its way must be sent again, since nobody issues it anew.
+   */
+  #writeTooEarly(healed: readonly SimNode[]): void {
+    const timeoutMs = 2 * WAITED_MS + this.#limit(healed);
+    const options = { replicas: this.#hostsWithin(healed), fsync: this.#plan.flushes, timeoutMs };
+    for (const node of healed) {
+      if (!node.ready || node.paused) continue;
+      const value = Buffer.from(`early of ${node.name}`);
+      node.write([{ key: `early/${node.name}`, kind: KIND_REGISTER, value }], options, () => {});
+    }
+    this.#world.run(WAITED_MS);
+  }
+
+  /**
+   * Acknowledgements come over a node's own links: from all others in a full mesh; in a sparse one the only link may
+   * lead to a member on the same machine.
+   */
+  #hostsWithin(healed: readonly SimNode[]): number {
+    const isFull = this.#world.options.fullMeshMax >= this.#nodes.length;
+    const reached = isFull ? this.#nodes.length : this.#plan.sharedHost ? 1 : 2;
+    return Math.min(reached, new Set(healed.map((node) => node.host)).size);
   }
 
   /**
@@ -190,13 +222,36 @@ export class Finish {
     }
   }
 
+  /**
+   * What was lost with a link is sent again as soon as there is another one, rather than when a later look finds it
+   * unanswered. Only where nothing else delays an answer: no losses, and caps that nothing reaches.
+   */
+  #checkSentAgain(healed: readonly SimNode[]): void {
+    const { rates, tinyCaps, flushes } = this.#plan;
+    if (rates.loss > 0 || tinyCaps || healed.length < 2) return;
+    const options = { replicas: this.#hostsWithin(healed), fsync: flushes, timeoutMs: 2 * RELINK_MS_MAX };
+    let waiting = healed.length;
+    for (const node of healed) {
+      const value = Buffer.from(`again of ${node.name}`);
+      node.write([{ key: `again/${node.name}`, kind: KIND_REGISTER, value }], options, ({ ok }) => {
+        if (ok) waiting -= 1;
+      });
+      for (const wire of [...node.wires.values()]) this.#world.network.breakWire(wire);
+    }
+    this.#world.run(SENT_AGAIN_MS_MAX / 10);
+    const isLinked = (node: SimNode): boolean => {
+      const links = new Set(node.core!.linked().map((peer) => peer.name));
+      return healed.every((other) => other === node || links.has(other.name));
+    };
+    if (!this.#world.runUntil(() => healed.every(isLinked), RELINK_MS_MAX))
+      throw new Violation('usable', `links that broke are not back after ${RELINK_MS_MAX} ms`);
+    this.#world.run(SENT_AGAIN_MS_MAX);
+    if (waiting > 0) throw new Violation('sent again', `${waiting} writes wait, though all links are back`);
+  }
+
   /** Each of the healed nodes takes a write, and all of their hosts acknowledge it. */
   #checkUsable(healed: readonly SimNode[]): void {
-    // Acknowledgements come over a node's own links: to all others in a full mesh; in a sparse one the only link may
-    // lead to a member on the same machine.
-    const isFull = healed[0]!.core!.options.fullMeshMax >= this.#nodes.length;
-    const reached = isFull ? this.#nodes.length : this.#plan.sharedHost ? 1 : 2;
-    const hosts = Math.min(reached, new Set(healed.map((node) => node.host)).size);
+    const hosts = this.#hostsWithin(healed);
     const results: WriteResult[] = [];
     for (const node of healed) {
       const value = Buffer.from(`last of ${node.name}`);

@@ -39,6 +39,20 @@ export const MUTANTS: readonly Mutant[] = [
     'if (hosts < write.needed - 1) {',
   ),
   mutant(
+    'never sends again what waits for acknowledgements',
+    'core/replication.ts',
+    'for (const push of this.#acks.outstanding(peer.host)) this.#push([peer], push);',
+    '',
+    7,
+  ),
+  mutant(
+    'takes it that every frame is acknowledged that arrived',
+    'core/replica.ts',
+    'if (this.peers.has(peer.link)) this.#replication.remind(peer);',
+    '',
+    16,
+  ),
+  mutant(
     'counts members, not hosts',
     'core/replica.ts',
     'this.acks.acknowledge(frame, peer.host, message.flushed)',
