@@ -31,8 +31,7 @@ export function crc32c(bytes: Buffer, start: number, end: number): number {
   let crc = ~0;
   let at = start;
   for (; at + SLICES <= end; at += SLICES) {
-    const low =
-      crc ^ (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24));
+    const low = crc ^ (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24));
     crc =
       t7[low & 0xff]! ^
       t6[(low >>> 8) & 0xff]! ^
