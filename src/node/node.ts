@@ -23,6 +23,7 @@ import { writeFailure } from '../storage/disk-errors.js';
 import { formatAddress } from '../transport/address.js';
 import { Links } from '../transport/links.js';
 import { Listener } from '../transport/listener.js';
+import { descriptorsLeft, fitPlaces, type Places } from './descriptors.js';
 import { bucketEntries, compareMembers, digestOf } from './digest.js';
 import { Driver, delay, type Logger } from './driver.js';
 import { type CheckedOptions, checkOptions, configOf, type NodeOptions } from './options.js';
@@ -78,11 +79,13 @@ export class Node implements NodeService {
     let listener: Listener | undefined;
     try {
       const wiring: { node?: Node } = {};
-      const links = makeLinks(wiring, checked);
+      const places = fitPlaces(TRANSPORT_DEFAULTS, descriptorsLeft());
+      const links = makeLinks(wiring, checked, places);
       let address = '';
       let listening = '';
       if (checked.listen !== undefined) {
         listener = new Listener(links, {
+          ...places,
           allowedHosts: checked.advertise === undefined ? [] : [checked.advertise.host],
           onFault: (error) => wiring.node?.fault(error),
         });
@@ -488,11 +491,11 @@ async function openFolder(options: NodeOptions, checked: CheckedOptions): Promis
   }
 }
 
-function makeLinks(wiring: { node?: Node }, checked: CheckedOptions): Links {
+function makeLinks(wiring: { node?: Node }, checked: CheckedOptions, places: Places): Links {
   const { frameBytesMax, linkQueueBytesMax } = checked.tuning;
   const driver = (): Driver | undefined => wiring.node?.driver;
   return new Links(
-    { ...TRANSPORT_DEFAULTS, frameBytesMax, linkQueueBytesMax },
+    { ...TRANSPORT_DEFAULTS, ...places, frameBytesMax, linkQueueBytesMax },
     {
       onOpen: (link, { dialed }) => driver()?.input({ type: 'link-opened', link, dialed }),
       onMessage: (link, bytes) => driver()?.receive(link, bytes),

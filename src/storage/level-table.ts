@@ -1,6 +1,6 @@
 /**
- * Checks a LevelDB table without LevelDB (LevelDB, doc/table_format.md): the footer, the index and, if asked
- * to, every block against its checksum, which LevelDB itself does not look at when it reads.
+ * Checks a LevelDB table without LevelDB (LevelDB, doc/table_format.md): the footer, the index, the filter and, if
+ * asked to, every block against its checksum, which LevelDB itself does not look at when it reads.
  */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { crc32c, unmask } from './crc32c.js';
@@ -36,7 +36,11 @@ function damageOf(fd: number, size: number, everyBlock: boolean): string | undef
   const metaIndex = readHandle(handles);
   const index = readHandle(handles);
   const limit = size - FOOTER_BYTES;
-  if (readBlock(fd, metaIndex, limit) === undefined) return 'its index of filters is damaged';
+  const filters = readBlock(fd, metaIndex, limit);
+  if (filters === undefined) return 'its index of filters is damaged';
+  // A damaged filter hides keys that are there.
+  for (const handle of handlesIn(inflate(filters)))
+    if (readBlock(fd, handle, limit) === undefined) return 'its filter is damaged';
   const block = readBlock(fd, index, limit);
   if (block === undefined) return 'its index is damaged';
   if (!everyBlock) return undefined;
