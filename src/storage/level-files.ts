@@ -24,7 +24,7 @@ const BATCH_HEADER_BYTES = 12;
 export interface Inspection {
   /** Why the database must not be opened; undefined: it may. */
   readonly damage: string | undefined;
-  /** The newest log ends within a record, or in damage: the batches there are lost. */
+  /** The newest log ends within a record or in damage, or is gone: the batches there are lost. */
   readonly tornLog: boolean;
 }
 
@@ -98,5 +98,7 @@ function inspectLogs(location: string, logs: readonly Log[], manifest: Manifest)
     if (scan.inMiddle) broken ??= `its log ${name} is damaged at ${scan.damagedAt}, before its last batch`;
     if (scan.damagedAt !== undefined || scan.endsWithin) torn ??= name;
   }
-  return { damage: broken, tornLog: torn !== undefined };
+  // The log that the manifest names is made before the manifest names it.
+  const gone = logs.every(({ number }) => number !== manifest.logNumber);
+  return { damage: broken, tornLog: torn !== undefined || gone || manifest.endsWithin };
 }

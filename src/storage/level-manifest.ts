@@ -8,6 +8,8 @@ export interface Manifest {
   readonly previousLog: number;
   /** Sequence number of the last operation that the tables held when it was written, or a later one. */
   readonly lastSequence: number;
+  /** It ends within a record, which is then not counted: its writer was killed, or it was cut. */
+  readonly endsWithin: boolean;
   /** Size in bytes, by number. */
   readonly tables: ReadonlyMap<number, number>;
 }
@@ -60,7 +62,8 @@ export class VarintReader {
 export function readManifest(bytes: Buffer): Manifest | undefined {
   const edits = new Edits();
   try {
-    const { damagedAt, records } = scanLog(bytes, (record) => edits.apply(record));
+    const { damagedAt, records, endsWithin } = scanLog(bytes, (record) => edits.apply(record));
+    edits.endsWithin = endsWithin;
     return damagedAt === undefined && records > 0 ? edits : undefined;
   } catch (error) {
     if (error instanceof RangeError) return undefined;
@@ -72,6 +75,7 @@ class Edits implements Manifest {
   logNumber = 0;
   previousLog = 0;
   lastSequence = 0;
+  endsWithin = false;
   readonly tables = new Map<number, number>();
 
   apply(record: Buffer): void {
