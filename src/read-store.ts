@@ -71,7 +71,8 @@ export interface ReadyOptions {
   timeoutMs?: number;
 }
 
-export type Phase = 'founding' | 'joining' | 'bootstrapping' | 'ready' | 'expelled' | 'failed' | 'closed';
+/** `degraded`: the store refuses writes; reads go on where they can. */
+export type Phase = 'founding' | 'joining' | 'bootstrapping' | 'ready' | 'expelled' | 'degraded' | 'closed';
 
 export interface MemberStatus {
   name: string;
@@ -115,6 +116,16 @@ export interface Status {
     pendingBytes: number;
     /** Local writes that wait for their acknowledgement. */
     unacknowledged: number;
+  };
+  /** State of the store on disk. */
+  store?: {
+    /** Why writes are refused at present; reads go on unless `readable` is false. */
+    failure?: { message: string; forMs: number; attempts: number };
+    readable: boolean;
+    /** Reopenings after a write error since the start. */
+    reopenings: number;
+    /** What spoke against the store when it was last opened: `unproved`, `lost-batches`, `torn-log`, `write-error`. */
+    evidence: string[];
   };
   counters: Record<string, number>;
   uptimeMs: number;

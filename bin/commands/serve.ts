@@ -111,29 +111,38 @@ async function serve(flags: ServeFlags): Promise<number> {
       (error: unknown) => error,
     ),
     stop.requested,
+    node.ended,
   ]);
   progress?.();
-  if (stop.signal === undefined && failed !== undefined) {
-    await node.close();
-    await log.flush();
-    throw failed;
-  }
+  if (stop.signal === undefined && failed !== undefined) return await endWith(failed, node, log);
   if (stop.signal === undefined) {
     process.stdout.write(`${readyLine(node, options.data)}\n`);
     logger.info({ event: 'ready' }, 'ready');
-    await stop.requested;
+    const ended = await Promise.race([stop.requested, node.ended]);
+    if (ended !== undefined) return await endWith(ended, node, log);
   }
   logger.info({ event: 'stopping', signal: stop.signal }, 'stopping');
+  await close(node, log);
+  logger.info({ event: 'stopped' }, 'stopped');
+  await log.flush();
+  return 0;
+}
+
+/** The node cannot go on: ends it, and throws why. */
+async function endWith(why: unknown, node: RunningNode, log: Log): Promise<never> {
+  await close(node, log);
+  await log.flush();
+  throw why;
+}
+
+async function close(node: RunningNode, { logger, flushSync }: Log): Promise<void> {
   const cutOff = setTimeout(() => {
     logger.error({ event: 'stop-overdue' }, `not stopped within ${STOP_MS_MAX} ms: ending`);
-    log.flushSync();
+    flushSync();
     process.exit(EXIT_FAULT);
   }, STOP_MS_MAX);
   await node.close();
   clearTimeout(cutOff);
-  logger.info({ event: 'stopped' }, 'stopped');
-  await log.flush();
-  return 0;
 }
 
 function readyLine(node: RunningNode, data: string): string {

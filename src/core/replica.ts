@@ -168,7 +168,7 @@ export class ReplicaCore implements Core {
     if (this.identity.phase === 'failed')
       out.push({
         code: 'STORE_FAILED',
-        message: 'the store refused a write: restart this node once its disk is well',
+        message: 'the store refused a write: nothing is acknowledged until it is reopened',
       });
     if (this.identity.phase === 'expelled')
       out.push({

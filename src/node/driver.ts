@@ -34,7 +34,7 @@ export interface DriverHooks {
   /** Phase, readiness or health changed. */
   onState(): void;
   /** The store refused a write: what it lost is unknown. */
-  onStoreFailed(): void;
+  onStoreFailed(error: Error): void;
 }
 
 interface Scan {
@@ -66,6 +66,7 @@ export class Driver {
   #wake: NodeJS.Timeout | undefined;
   #draining = false;
   #closed = false;
+  #storeGone = false;
   /** The batch in flight. */
   #writing: Promise<void> = Promise.resolve();
 
@@ -133,6 +134,13 @@ export class Driver {
     this.#turn = [];
     this.input({ type: 'writes', writes });
   };
+
+  /** What is written can no longer be relied on: nothing is acknowledged any more, the batch in flight included. */
+  giveUpStore(message: string): void {
+    if (this.#storeGone) return;
+    this.#storeGone = true;
+    this.input({ type: 'persist-failed', batch: 0, message });
+  }
 
   /** False when there is no such member. */
   removeMember(name: string): Promise<boolean> {
@@ -238,9 +246,12 @@ export class Driver {
   #persist(effect: Extract<Effect, { type: 'persist' }>): void {
     const { batch } = effect;
     this.#writing = this.#store.write(batch).then(
-      () => this.input({ type: 'persisted', batch: batch.id }),
+      () => {
+        if (!this.#storeGone) this.input({ type: 'persisted', batch: batch.id });
+      },
       (error: Error) => {
-        this.#hooks.onStoreFailed();
+        if (this.#storeGone) return;
+        this.#hooks.onStoreFailed(error);
         this.input({ type: 'persist-failed', batch: batch.id, message: error.message });
       },
     );

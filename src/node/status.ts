@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import type { CacheStats } from '../cache.js';
 import type { ReplicaCore } from '../core/replica.js';
 import type { Instant } from '../core/types.js';
-import type { Phase, Status } from '../read-store.js';
+import type { HealthIssue, Phase, Status } from '../read-store.js';
 
 const require = createRequire(import.meta.url);
 
@@ -16,6 +16,9 @@ export interface StatusSources {
   cache: CacheStats;
   watches: number;
   now: Instant;
+  /** Issues of the node itself, beside the core's. */
+  issues: readonly HealthIssue[];
+  store: NonNullable<Status['store']>;
 }
 
 export function statusOf(sources: StatusSources): Status {
@@ -30,7 +33,10 @@ export function statusOf(sources: StatusSources): Status {
     origin: identity.origin,
     phase: closing ? 'closed' : phaseOf(core),
     ready: core.ready && !closing,
-    issues: core.issues(),
+    issues: [
+      ...sources.issues,
+      ...core.issues().filter(({ code }) => sources.issues.every((issue) => issue.code !== code)),
+    ],
     members: core.memberViews().map(({ name, host, address, origin, self, state, linked, lastHeardMs }) => ({
       name,
       host,
@@ -57,6 +63,7 @@ export function statusOf(sources: StatusSources): Status {
       pendingBytes: core.queue.bytes,
       unacknowledged: core.acks.unsettled,
     },
+    store: sources.store,
     counters: {
       ...core.counters,
       damagedLookups: sources.damagedLookups,
@@ -73,6 +80,7 @@ export function statusOf(sources: StatusSources): Status {
 
 function phaseOf(core: ReplicaCore): Phase {
   const { phase } = core.identity;
+  if (phase === 'failed') return 'degraded';
   return phase === 'new' ? 'joining' : phase;
 }
 

@@ -138,6 +138,16 @@ export class LevelStore implements Store {
     }
   }
 
+  /** Batches written since it was opened. */
+  get batches(): number {
+    return this.#batches;
+  }
+
+  /** Why nothing more is written; undefined while all is well. */
+  get failure(): ReadmeshError | undefined {
+    return this.#failure;
+  }
+
   getRow(key: string): Row | undefined {
     // No longer key is ever stored, and the primed buffer holds none much longer.
     if (key.length > KEY_BYTES_MAX) return undefined;

@@ -50,6 +50,8 @@ export interface DaemonOptions {
   /** Options of Node itself. */
   nodeArgs?: readonly string[];
   env?: Readonly<Record<string, string>>;
+  /** Arguments of bash's `ulimit`, such as `-n 100`. */
+  ulimit?: string;
   /** Lets `setClock` move the process's wall clock. */
   clock?: boolean;
 }
@@ -111,14 +113,16 @@ export class Daemon {
     const clockEnv = this.#clockFile === undefined ? {} : { READMESH_TEST_CLOCK: this.#clockFile };
     this.#stdout = '';
     this.#stderr = '';
-    const child = spawn(
-      process.execPath,
-      [...clockArgs, ...nodeArgs, PROGRAM, 'serve', ...this.#arguments(), ...extraArgs],
-      {
-        stdio: ['ignore', 'pipe', 'pipe'],
-        env: { ...process.env, READMESH_LOG: 'info', ...clockEnv, ...env },
-      },
-    );
+    const args = [...clockArgs, ...nodeArgs, PROGRAM, 'serve', ...this.#arguments(), ...extraArgs];
+    const { ulimit } = this.#options;
+    const [file, given] =
+      ulimit === undefined
+        ? [process.execPath, args]
+        : ['bash', ['-c', `ulimit ${ulimit}; exec "$0" "$@"`, process.execPath, ...args]];
+    const child = spawn(file, given, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, READMESH_LOG: 'info', ...clockEnv, ...env },
+    });
     this.#child = child;
     children.add(child);
     child.stdout?.setEncoding('utf8').on('data', (text: string) => {
