@@ -238,7 +238,11 @@ describe('decoding refuses', () => {
       [11, 1, 0, false, [ORIGIN, 1], []],
       /bad chunk: tops come with the last chunk only/,
     ],
-    ['a session end without a known code', [13, 1, true, 4], /bad session-end: code is not an integer from 0 to 3/],
+    [
+      'a session end without a known code',
+      [13, 1, true, 4],
+      /bad session-end: code is not an integer from 0 to 3/,
+    ],
   ];
   for (const [what, fields, message] of bad)
     it(what, () => {
