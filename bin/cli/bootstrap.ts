@@ -1,5 +1,5 @@
 /** How the copying of everything from other members is shown: as a line of text, and as a bar. */
-import { Format } from 'cli-progress';
+import cliProgress from 'cli-progress';
 import type { BootstrapStatus, Status } from '../../src/read-store.js';
 import { bytes, counted, duration, printable } from './format.js';
 
@@ -36,7 +36,7 @@ export function progressLine({ phase, ready, bootstrap }: Status): string {
 }
 
 function bar(share: number): string {
-  return Format.BarFormat(share, {
+  return cliProgress.Format.BarFormat(share, {
     barsize: BAR_CHARACTERS,
     barCompleteString: '='.repeat(BAR_CHARACTERS),
     barIncompleteString: '-'.repeat(BAR_CHARACTERS),
