@@ -10,8 +10,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach } from 'vitest';
 
-export const PROGRAM = fileURLToPath(new URL('../../dist/bin/readmesh.js', import.meta.url));
-const CLOCK_SHIM = new URL('./clock-shim.mjs', import.meta.url).href;
+/** The package's folder: this file is also run as built, from a folder further down. */
+const ROOT = [new URL('../../', import.meta.url), new URL('../../../', import.meta.url)].find((folder) =>
+  existsSync(new URL('package.json', folder)),
+)!;
+export const PROGRAM = fileURLToPath(new URL('dist/bin/readmesh.js', ROOT));
+const CLOCK_SHIM = new URL('test/support/clock-shim.mjs', ROOT).href;
 const READY_MS = 20_000;
 const STOP_MS = 15_000;
 /** Output kept of one process; more means a test that logs without end. */
