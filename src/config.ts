@@ -40,6 +40,7 @@ export interface ServeFlags {
   rebuild?: boolean;
   found?: boolean;
   insecureNoAuth?: boolean;
+  readThrough?: boolean;
 }
 
 const FILE_BYTES_MAX = 1_048_576;
@@ -70,6 +71,7 @@ const fileSchema = z.strictObject(
     name: text.optional(),
     host: text.optional(),
     insecureNoAuth: z.boolean('must be true or false').optional(),
+    readThrough: z.boolean('must be true or false').optional(),
     tuning: z.strictObject(tuningShape(), 'must be a list of NAME: NUMBER').optional(),
   },
   'must hold NAME: VALUE lines',
@@ -152,6 +154,7 @@ export function mergeConfig(flags: ServeFlags, file: FileConfig): NodeOptions & 
     rebuild: flags.rebuild ?? false,
     found: flags.found ?? false,
     insecureNoAuth: flags.insecureNoAuth ?? file.insecureNoAuth ?? false,
+    readThrough: flags.readThrough ?? file.readThrough ?? false,
     tuning: definedOnly(file.tuning ?? {}),
   };
 }

@@ -66,7 +66,7 @@ function write(message: PeerMessage): void {
       begin(9, 3);
       int(message.session);
       textOrNil(message.after);
-      return textOrNil(message.to);
+      return textOrNil(message.until);
     case 'session-opened':
       begin(10, 2);
       int(message.session);

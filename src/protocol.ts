@@ -13,7 +13,7 @@
  *      6 ack             flushed, [frame, ...]
  *      7 prune           [origin, ...]
  *      8 pull            session, [origin, head, ...]
- *      9 pull-range      session, after or nil, to or nil
+ *      9 pull-range      session, after or nil, until or nil
  *     10 session-opened  session, [origin, head, ...]
  *     11 chunk           session, index, last, [origin, top, ...], [key, row, ...]
  *     12 chunk-ack       session, count
@@ -156,7 +156,7 @@ const READERS: MessageReader[] = [
     type: 'pull-range',
     session: frame.uint('session'),
     after: frame.strOrNil('after', 1, KEY_BYTES_MAX),
-    to: frame.strOrNil('to', 1, KEY_BYTES_MAX),
+    until: frame.strOrNil('until', 1, KEY_BYTES_MAX),
   })),
   reader('session-opened', 3, (frame) => ({
     type: 'session-opened',

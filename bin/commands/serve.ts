@@ -58,6 +58,10 @@ export function addServe(program: Command, cli: Cli): void {
     )
     .option('--found', 'found a cluster although --join is given')
     .option(
+      '--read-through',
+      'until everything is copied, answer what is missing by asking a member that is ready (/readyz stays 503)',
+    )
+    .option(
       '--insecure-no-auth',
       'allow listening beyond loopback, without authentication: only on a network you trust',
     )

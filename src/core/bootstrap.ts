@@ -322,7 +322,7 @@ export class Bootstrap implements Purpose {
       ranges: this.#ranges.length,
       resumed: range.after !== null,
     });
-    this.#core.send(peer, { type: 'pull-range', session: asked.id, after, to: range.to });
+    this.#core.send(peer, { type: 'pull-range', session: asked.id, after, until: range.to });
   }
 
   #leave(asked: Asked): void {

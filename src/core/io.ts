@@ -88,7 +88,7 @@ export type Effect =
       readonly scan: number;
       readonly what:
         | { readonly above: ReadonlyMap<OriginId, number> }
-        | { readonly after: string | null; readonly to: string | null };
+        | { readonly after: string | null; readonly until: string | null };
     }
   /** Find keys that divide the entries into ranges of about `rangeBytes`, at most `rangesMax`; cheaply. */
   | {

@@ -124,13 +124,13 @@ export interface Pull {
 
 /**
  * Opens a bootstrap session by key range: everything with a key greater than `after` (null: from the first) and
- * not greater than `to` (null: to the last).
+ * not greater than `until` (null: to the last).
  */
 export interface PullRange {
   readonly type: 'pull-range';
   readonly session: number;
   readonly after: string | null;
-  readonly to: string | null;
+  readonly until: string | null;
 }
 
 /** Asks how to divide a bootstrap into ranges of about `rangeBytes` each, at most `rangesMax`. */

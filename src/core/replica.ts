@@ -141,6 +141,13 @@ export class ReplicaCore implements Core {
     return this.ready || this.#sessions.isCopied(key);
   }
 
+  /** Where members are reached that hold everything. */
+  sourceAddresses(): string[] {
+    return this.partners()
+      .filter((peer) => peer.phase === 'ready' && peer.hello?.address !== '')
+      .map((peer) => peer.hello!.address);
+  }
+
   /** Time by the hybrid clock, ms: what a client merges before it stamps. */
   clockMs(wall: number): number {
     return Math.max(wall, this.hlc.ms);

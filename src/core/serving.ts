@@ -74,7 +74,9 @@ export class Serving {
     });
     this.#watch();
     const what =
-      message.type === 'pull' ? { above: new Map(message.heads) } : { after: message.after, to: message.to };
+      message.type === 'pull'
+        ? { above: new Map(message.heads) }
+        : { after: message.after, until: message.until };
     // The asker's own row of the member table came just before: it is written before the snapshot is taken.
     core.afterWritten(() => {
       const served = this.#served.get(scan);

@@ -263,7 +263,7 @@ export class Driver {
           ? snapshot.above(what.above)
           : snapshot.rows({
               ...(what.after === null ? {} : { gt: what.after }),
-              ...(what.to === null ? {} : { lte: what.to }),
+              ...(what.until === null ? {} : { lte: what.until }),
             });
       return { snapshot, cursor };
     });

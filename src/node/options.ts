@@ -26,6 +26,8 @@ export interface NodeOptions {
   rebuild?: boolean;
   /** Founds a cluster although `join` is given. */
   found?: boolean;
+  /** Until this node has copied everything, it answers what it lacks by asking a member that is ready. */
+  readThrough?: boolean;
   /** Whether every write to the store is flushed to the disk. Default true. Without it this host never counts for `fsync`. */
   flush?: boolean;
   /** Lets it listen beyond loopback without authentication; warns every minute. */

@@ -120,7 +120,7 @@ export const messages: { [Type in PeerMessage['type']]: fc.Arbitrary<Extract<Pee
       type: type('pull-range'),
       session: uint,
       after: fc.option(key),
-      to: fc.option(key),
+      until: fc.option(key),
     }),
     'session-opened': shape({ type: type('session-opened'), session: uint, heads: pairs(seq) }),
     chunk: fc

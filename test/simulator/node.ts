@@ -441,13 +441,13 @@ export class SimNode {
   #openScan(effect: Extract<Effect, { type: 'open-scan' }>): void {
     const { scan, what } = effect;
     const above = 'above' in what ? what.above : undefined;
-    const [after, to] = 'after' in what ? [what.after, what.to] : [null, null];
+    const [after, until] = 'after' in what ? [what.after, what.until] : [null, null];
     const opened: Scan = { records: { keys: [], rows: [] }, at: 0, tops: new Map() };
     this.scans.set(scan, opened);
     this.#later(this.#diskMs(), () => {
       if (!this.scans.has(scan)) return;
       const { image } = this.disk;
-      opened.records = above === undefined ? image.between(after, to) : image.above(above);
+      opened.records = above === undefined ? image.between(after, until) : image.above(above);
       opened.tops = image.tops();
       this.input({ type: 'scan-opened', scan, heads: new Map(image.heads) });
     });
