@@ -63,9 +63,10 @@ function write(message: PeerMessage): void {
       int(message.session);
       return pairs(message.heads);
     case 'pull-range':
-      begin(9, 2);
+      begin(9, 3);
       int(message.session);
-      return message.after === null ? writer.nil() : text(message.after);
+      textOrNil(message.after);
+      return textOrNil(message.until);
     case 'session-opened':
       begin(10, 2);
       int(message.session);
@@ -80,10 +81,11 @@ function write(message: PeerMessage): void {
     case 'chunk-ack':
       begin(12, 2);
       int(message.session);
-      return int(message.index);
+      return int(message.count);
     case 'session-end':
-      begin(13, 2);
+      begin(13, 3);
       int(message.session);
+      writer.bool(message.asked);
       return int(END_CODES.indexOf(message.code));
     case 'graft':
       begin(14, 1);
@@ -93,6 +95,17 @@ function write(message: PeerMessage): void {
       text(message.origin);
       int(message.counter);
       return writer.bool(message.suspect);
+    case 'plan-ask':
+      begin(28, 3);
+      int(message.plan);
+      int(message.rangeBytes);
+      return int(message.rangesMax);
+    case 'plan':
+      begin(29, 4);
+      int(message.plan);
+      texts(message.keys);
+      int(message.entries);
+      return int(message.bytes);
   }
 }
 
@@ -113,6 +126,11 @@ function int(value: number): void {
 
 function text(value: string): void {
   if (!writer.str(value)) throw new ReadmeshError('INTERNAL', 'a text of ours holds a lone surrogate');
+}
+
+function textOrNil(value: string | null): void {
+  if (value === null) writer.nil();
+  else text(value);
 }
 
 function texts(values: readonly string[]): void {

@@ -47,6 +47,13 @@ export const HOST_DEFAULTS = {
   sessionsServedMax: 4,
   /** A session without progress for this long is given up, ms. */
   sessionStallMs: 10_000,
+  /** A bootstrap runs in ranges of about so many bytes, the unit in which sources share it, and at most so many. */
+  bootstrapRangeBytes: 4_194_304,
+  bootstrapRangesMax: 64,
+  /** Peers that a bootstrap copies from at once. More are faster until the own disk or line is the limit. */
+  bootstrapSourcesMax: 3,
+  /** A bootstrap takes at most so many bytes per second on average; 0: no limit. */
+  bootstrapBytesPerSecond: 0,
   /** Reconnects: first and longest delay, ms; jittered. */
   redialMinMs: 100,
   redialMaxMs: 5_000,
@@ -59,6 +66,9 @@ export type ClusterOptions = Widen<typeof CLUSTER_DEFAULTS>;
 export type HostOptions = Widen<typeof HOST_DEFAULTS>;
 /** What the replication core is configured with. */
 export type CoreOptions = ClusterOptions & HostOptions;
+
+/** Options that may be 0, which turns what they bound off. */
+export const MAY_BE_ZERO: readonly string[] = ['cacheBytesMax', 'bootstrapBytesPerSecond'];
 
 export const CORE_DEFAULTS: CoreOptions = { ...CLUSTER_DEFAULTS, ...HOST_DEFAULTS };
 

@@ -13,13 +13,15 @@
  *      6 ack             flushed, [frame, ...]
  *      7 prune           [origin, ...]
  *      8 pull            session, [origin, head, ...]
- *      9 pull-range      session, after or nil
+ *      9 pull-range      session, after or nil, until or nil
  *     10 session-opened  session, [origin, head, ...]
  *     11 chunk           session, index, last, [origin, top, ...], [key, row, ...]
- *     12 chunk-ack       session, index
- *     13 session-end     session, code
+ *     12 chunk-ack       session, count
+ *     13 session-end     session, asked, code
  *     14 graft           [origin, ...]
  *     15 pulse           origin, counter, suspect
+ *     28 plan-ask        plan, rangeBytes, rangesMax
+ *     29 plan            plan, [key, ...], entries, bytes
  *
  * Lists of entries are flat. Integers are msgpack integers (never floats) from 0 to 2^53 - 1, sequence numbers
  * to 2^48 - 1. Origins, uids and runs are 16 lower-case hex digits as text, stamps 32; keys are text; rows are
@@ -42,6 +44,7 @@ import type {
   Members,
   PeerMessage,
   PeerPhase,
+  Plan,
   Push,
   VectorEntry,
 } from './core/messages.js';
@@ -55,6 +58,7 @@ import {
   END_CODES,
   FRAME_ENTRIES_MAX,
   FRAME_MEMBERS_MAX,
+  FRAME_RANGES_MAX,
   FRAME_RECORDS_MAX,
   HASH_DIGITS_MAX,
   HELLO_FIELDS,
@@ -117,7 +121,8 @@ function reader(
   return { what, fields, open, read };
 }
 
-const READERS: readonly MessageReader[] = [
+/** By type. There are holes between them. */
+const READERS: MessageReader[] = [
   reader('hello', HELLO_FIELDS, readHello, true),
   reader(
     'refuse',
@@ -147,10 +152,11 @@ const READERS: readonly MessageReader[] = [
     session: frame.uint('session'),
     heads: readPairs(frame, 'heads', SEQ_MAX),
   })),
-  reader('pull-range', 3, (frame) => ({
+  reader('pull-range', 4, (frame) => ({
     type: 'pull-range',
     session: frame.uint('session'),
     after: frame.strOrNil('after', 1, KEY_BYTES_MAX),
+    until: frame.strOrNil('until', 1, KEY_BYTES_MAX),
   })),
   reader('session-opened', 3, (frame) => ({
     type: 'session-opened',
@@ -161,11 +167,12 @@ const READERS: readonly MessageReader[] = [
   reader('chunk-ack', 3, (frame) => ({
     type: 'chunk-ack',
     session: frame.uint('session'),
-    index: frame.uint('index'),
+    count: frame.uint('count'),
   })),
-  reader('session-end', 3, (frame) => ({
+  reader('session-end', 4, (frame) => ({
     type: 'session-end',
     session: frame.uint('session'),
+    asked: frame.bool('asked'),
     code: END_CODES[frame.uint('code', END_CODES.length - 1)]!,
   })),
   reader('graft', 2, (frame) => ({
@@ -179,6 +186,13 @@ const READERS: readonly MessageReader[] = [
     suspect: frame.bool('suspect'),
   })),
 ];
+READERS[28] = reader('plan-ask', 4, (frame) => ({
+  type: 'plan-ask',
+  plan: frame.uint('plan'),
+  rangeBytes: frame.uint('rangeBytes'),
+  rangesMax: frame.uint('rangesMax'),
+}));
+READERS[29] = reader('plan', 5, readPlan);
 
 function readPhase(frame: FrameReader): PeerPhase {
   return PHASES[frame.uint('phase', PHASES.length - 1)]!;
@@ -277,6 +291,14 @@ function readRecords(frame: FrameReader): Records {
     rows[i] = row;
   }
   return { keys, rows };
+}
+
+function readPlan(frame: FrameReader): Plan {
+  const plan = frame.uint('plan');
+  const keys: string[] = [];
+  for (let left = frame.array('keys', FRAME_RANGES_MAX); left > 0; left--)
+    keys.push(frame.str('keys', 1, KEY_BYTES_MAX));
+  return { type: 'plan', plan, keys, entries: frame.uint('entries'), bytes: frame.uint('bytes') };
 }
 
 function readFrames(frame: FrameReader): number[] {

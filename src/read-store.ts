@@ -94,6 +94,29 @@ export interface HealthIssue {
   message: string;
 }
 
+export interface BootstrapStatus {
+  /** Members copied from since the start. */
+  sources: { name: string; entries: number; bytes: number }[];
+  /** Received since the start of this process. */
+  entries: number;
+  bytes: number;
+  /** Copied by an earlier one, and not fetched again. */
+  resumedEntries: number;
+  resumedBytes: number;
+  /** Estimates of all there is to copy; absent while unknown. */
+  totalEntries?: number;
+  totalBytes?: number;
+  /** Ranges of keys, and how many of them are complete. */
+  ranges: number;
+  rangesDone: number;
+  /** Of the last seconds. */
+  bytesPerSecond: number;
+  /** Estimate; absent when there is no basis for one. */
+  remainingMs?: number;
+  elapsedMs: number;
+  complete: boolean;
+}
+
 export interface Status {
   cluster: string;
   /** Identity of this founding of the cluster, 16 hex digits. Empty while joining. */
@@ -109,7 +132,8 @@ export interface Status {
   members: MemberStatus[];
   /** Version vector of what is written to this node's disk: head per origin. */
   heads: Record<string, number>;
-  bootstrap?: { source: string; entries: number; bytes: number; elapsedMs: number };
+  /** How the copying of everything from other members goes, or went; absent if there was none since the start. */
+  bootstrap?: BootstrapStatus;
   queues: {
     /** Local and received records not yet written, and their bytes. */
     pendingRows: number;

@@ -5,7 +5,7 @@
  *     links.ts        who am I connected to: handshake, dialing, one link per peer
  *     gossip.ts       what do others have: heartbeats, vectors, member table
  *     replication.ts  new writes: accept, push, relay, acknowledge
- *     sessions.ts     missed writes: catch-up by dots, bootstrap by key range, and serving both
+ *     sessions.ts     missed writes: catch-up by dots, bootstrap by key range, and serving both; in four rooms
  *
  * `taken` counts what this node has taken in (perhaps still on its way to disk) and decides about gaps;
  * `written` counts what is on disk, and is all that is ever announced.
@@ -52,7 +52,16 @@ export interface ReplicaDeps {
   readonly recovered: Recovered;
 }
 
-export type TimerName = 'beat' | 'pulses' | 'announce' | 'links' | 'pull' | 'acks' | 'sessions' | 'founding';
+export type TimerName =
+  | 'beat'
+  | 'pulses'
+  | 'announce'
+  | 'links'
+  | 'pull'
+  | 'acks'
+  | 'sessions'
+  | 'pace'
+  | 'founding';
 
 export type LocalPhase = PeerPhase | 'expelled' | 'failed';
 

@@ -7,7 +7,7 @@
  * two drivers.
  *
  * Every `persist` is answered by exactly one `persisted` or `persist-failed`; every `open-scan` by `scan-opened`
- * or `scan-failed`, every `read-scan` by `scan-read` or `scan-failed`; every `dial` by `link-opened` or
+ * or `scan-failed`, every `read-scan` by `scan-read` or `scan-failed`; every `plan` by `planned`; every `dial` by `link-opened` or
  * `dial-failed`; every opened link by one `link-closed`.
  */
 import type { ErrorCode, ErrorDetails } from '../errors.js';
@@ -60,6 +60,14 @@ export type Input =
       readonly tops?: ReadonlyMap<OriginId, number>;
     }
   | { readonly type: 'scan-failed'; readonly scan: number; readonly message: string }
+  /** With no keys and zeros if it could not be found out. */
+  | {
+      readonly type: 'planned';
+      readonly plan: number;
+      readonly keys: readonly string[];
+      readonly entries: number;
+      readonly bytes: number;
+    }
   | { readonly type: 'remove-member'; readonly id: number; readonly name: string };
 
 export type Effect =
@@ -78,7 +86,16 @@ export type Effect =
   | {
       readonly type: 'open-scan';
       readonly scan: number;
-      readonly what: { readonly above: ReadonlyMap<OriginId, number> } | { readonly after: string | null };
+      readonly what:
+        | { readonly above: ReadonlyMap<OriginId, number> }
+        | { readonly after: string | null; readonly until: string | null };
+    }
+  /** Find keys that divide the entries into ranges of about `rangeBytes`, at most `rangesMax`; cheaply. */
+  | {
+      readonly type: 'plan';
+      readonly plan: number;
+      readonly rangeBytes: number;
+      readonly rangesMax: number;
     }
   | { readonly type: 'read-scan'; readonly scan: number; readonly rowsMax: number; readonly bytesMax: number }
   | { readonly type: 'close-scan'; readonly scan: number }

@@ -122,11 +122,34 @@ export interface Pull {
   readonly heads: readonly (readonly [origin: OriginId, head: number])[];
 }
 
-/** Opens a bootstrap session by key range: everything with a key greater than `after` (null: everything). */
+/**
+ * Opens a bootstrap session by key range: everything with a key greater than `after` (null: from the first) and
+ * not greater than `until` (null: to the last).
+ */
 export interface PullRange {
   readonly type: 'pull-range';
   readonly session: number;
   readonly after: string | null;
+  readonly until: string | null;
+}
+
+/** Asks how to divide a bootstrap into ranges of about `rangeBytes` each, at most `rangesMax`. */
+export interface PlanAsk {
+  readonly type: 'plan-ask';
+  readonly plan: number;
+  readonly rangeBytes: number;
+  readonly rangesMax: number;
+}
+
+/** The answer. It is advice: any rising keys divide the key space, and nothing depends on the estimates. */
+export interface Plan {
+  readonly type: 'plan';
+  readonly plan: number;
+  /** Last key of each range but the last one, rising. None: one range. */
+  readonly keys: readonly string[];
+  /** Estimates for all ranges together; 0: unknown. */
+  readonly entries: number;
+  readonly bytes: number;
 }
 
 /** The answer to either: the snapshot is open and these are its heads. */
@@ -148,17 +171,22 @@ export interface Chunk {
   readonly tops: readonly (readonly [origin: OriginId, top: number])[];
 }
 
-/** The chunk is applied: the sender may go on. */
+/**
+ * So many chunks are applied: the sender may go on. Said again with the same number, also with 0, it only says that
+ * the session lives, while a slow line or a limit of the asker's lets nothing through.
+ */
 export interface ChunkAck {
   readonly type: 'chunk-ack';
   readonly session: number;
-  readonly index: number;
+  readonly count: number;
 }
 
 /** Either side gives the session up; `busy` asks to try elsewhere. */
 export interface SessionEnd {
   readonly type: 'session-end';
   readonly session: number;
+  /** Whether the sender is the one that asked for it: each end numbers its own. */
+  readonly asked: boolean;
   readonly code: 'busy' | 'not-ready' | 'failed' | 'cancelled';
 }
 
@@ -178,4 +206,6 @@ export type PeerMessage =
   | SessionOpened
   | Chunk
   | ChunkAck
-  | SessionEnd;
+  | SessionEnd
+  | PlanAsk
+  | Plan;

@@ -8,6 +8,7 @@
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import type { CoreOptions } from '../options.js';
 import { Acknowledgements } from './acknowledgements.js';
+import type { BootstrapProgress } from './bootstrap.js';
 import type { Core, Counters, Identity, ReplicaConfig, ReplicaDeps, TimerName } from './core.js';
 import { FailureDetector } from './failure-detector.js';
 import { Gossip } from './gossip.js';
@@ -19,7 +20,7 @@ import { MemberTable } from './membership.js';
 import type { PeerMessage } from './messages.js';
 import type { Peer } from './peer.js';
 import { Merge, Replication } from './replication.js';
-import { type BootstrapProgress, Sessions } from './sessions.js';
+import { Sessions } from './sessions.js';
 import { Timers } from './timers.js';
 import { Trees } from './trees.js';
 import type { Instant, MemberRow, OriginId, Row } from './types.js';
@@ -133,6 +134,18 @@ export class ReplicaCore implements Core {
 
   get bootstrap(): BootstrapProgress | undefined {
     return this.#sessions.progress;
+  }
+
+  /** Whether this node, which bootstraps, has copied what there is under the key. */
+  isCopied(key: string): boolean {
+    return this.ready || this.#sessions.isCopied(key);
+  }
+
+  /** Where members are reached that hold everything. */
+  sourceAddresses(): string[] {
+    return this.partners()
+      .filter((peer) => peer.phase === 'ready' && peer.hello?.address !== '')
+      .map((peer) => peer.hello!.address);
   }
 
   /** Time by the hybrid clock, ms: what a client merges before it stamps. */
@@ -249,7 +262,6 @@ export class ReplicaCore implements Core {
         return this.#tick();
       case 'start':
         this.#lifecycle.start();
-        this.#sessions.start();
         this.#gossip.start();
         return this.#links.start();
       case 'link-opened':
@@ -264,11 +276,13 @@ export class ReplicaCore implements Core {
       case 'link-drained':
         return this.#congestion(input.link, input.type === 'link-congested');
       case 'scan-opened':
-        return this.#sessions.scanOpened(input.scan, input.heads);
+        return this.#sessions.serving.scanOpened(input.scan, input.heads);
       case 'scan-read':
-        return this.#sessions.scanRead(input.scan, input.records, input.last, input.tops);
+        return this.#sessions.serving.scanRead(input.scan, input.records, input.last, input.tops);
       case 'scan-failed':
-        return this.#sessions.scanFailed(input.scan, input.message);
+        return this.#sessions.serving.scanFailed(input.scan, input.message);
+      case 'planned':
+        return this.#sessions.serving.planned(input.plan, input.keys, input.entries, input.bytes);
       case 'remove-member':
         return this.#removeMember(input.id, input.name);
     }
@@ -284,6 +298,7 @@ export class ReplicaCore implements Core {
       else if (timer === 'links' || timer === 'founding') this.#links.reconcile();
       else if (timer === 'pull') this.#sessions.evaluate();
       else if (timer === 'sessions') this.#sessions.sweep();
+      else if (timer === 'pace') this.#sessions.resume();
       else if (timer === 'acks') {
         const next = this.acks.expire(this.now.mono);
         if (next !== undefined) this.timers.atMost('acks', next);
@@ -332,6 +347,10 @@ export class ReplicaCore implements Core {
         return this.#sessions.onChunkAck(peer, message);
       case 'session-end':
         return this.#sessions.onEnd(peer, message);
+      case 'plan-ask':
+        return this.#sessions.onPlanAsk(peer, message);
+      case 'plan':
+        return this.#sessions.onPlan(peer, message);
     }
   }
 
@@ -373,7 +392,9 @@ export class ReplicaCore implements Core {
     const peer = this.peers.get(link);
     if (peer === undefined || peer.congested === congested) return;
     peer.congested = congested;
-    if (!congested && peer.hello !== undefined) this.#replication.resend(peer);
+    if (congested) return;
+    if (peer.hello !== undefined) this.#replication.resend(peer);
+    this.#sessions.resume();
   }
 
   #removeMember(id: number, name: string): void {

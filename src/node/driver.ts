@@ -229,6 +229,9 @@ export class Driver {
       case 'read-scan':
         void this.#readScan(effect.scan, effect.rowsMax, effect.bytesMax);
         return;
+      case 'plan':
+        void this.#plan(effect);
+        return;
       case 'close-scan':
         void this.#closeScan(effect.scan);
         return;
@@ -269,7 +272,10 @@ export class Driver {
       const cursor =
         'above' in what
           ? snapshot.above(what.above)
-          : snapshot.rows(what.after === null ? {} : { gt: what.after });
+          : snapshot.rows({
+              ...(what.after === null ? {} : { gt: what.after }),
+              ...(what.until === null ? {} : { lte: what.until }),
+            });
       return { snapshot, cursor };
     });
     this.#scans.set(scan, opening);
@@ -290,6 +296,15 @@ export class Driver {
       this.input({ type: 'scan-read', scan, records, last, ...(tops === undefined ? {} : { tops }) });
     } catch (error) {
       this.input({ type: 'scan-failed', scan, message: (error as Error).message });
+    }
+  }
+
+  async #plan({ plan, rangeBytes, rangesMax }: Extract<Effect, { type: 'plan' }>): Promise<void> {
+    try {
+      this.input({ type: 'planned', plan, ...(await this.#store.plan(rangeBytes, rangesMax)) });
+    } catch (error) {
+      this.#logger.warn({ event: 'plan-failed' }, (error as Error).message);
+      this.input({ type: 'planned', plan, keys: [], entries: 0, bytes: 0 });
     }
   }
 

@@ -27,6 +27,7 @@ import { descriptorsLeft, fitPlaces, type Places } from './descriptors.js';
 import { bucketEntries, compareMembers, digestOf } from './digest.js';
 import { Driver, delay, type Logger } from './driver.js';
 import { type CheckedOptions, checkOptions, configOf, type NodeOptions } from './options.js';
+import { ReadThrough } from './read-through.js';
 import { Reads } from './reads.js';
 import { remoteMember } from './remote-member.js';
 import { type StatusSources, statusOf } from './status.js';
@@ -59,6 +60,9 @@ export class Node implements NodeService {
   readonly #logger: Logger;
   readonly #startedAt = performance.now();
   readonly #readyWaiters = new Set<() => void>();
+  readonly #makeReadThrough: (() => ReadThrough) | undefined;
+  /** Answers reads while this node has not copied everything, if it was told to. */
+  through: ReadThrough | undefined;
   /** This node held everything at some time, and still answers reads. */
   #wasReady = false;
   /** Why this node ended by itself. */
@@ -135,6 +139,14 @@ export class Node implements NodeService {
     this.ended = new Promise((resolve) => {
       this.#onEnded = resolve;
     });
+    if (options.readThrough === true)
+      this.#makeReadThrough = () =>
+        new ReadThrough({
+          store: () => this.#folder.store,
+          isCopied: (key) => this.#driver.core.isCopied(key),
+          addresses: () => this.#driver.core.sourceAddresses(),
+          valueBytesMax: checked.tuning.valueBytesMax,
+        });
     this.reads = new Reads(folder.store, checked.tuning.cacheBytesMax, () => this.#gate());
     this.#makeDriver = (opened) => this.#driverOf(opened, options, checked);
     this.#driver = this.#makeDriver(folder);
@@ -167,16 +179,19 @@ export class Node implements NodeService {
     return this.#driver.core.clockMs(Date.now());
   }
 
-  readRow(key: string): Row | undefined {
-    return this.reads.readRow(key);
+  readRow(key: string): Row | undefined | Promise<Row | undefined> {
+    return this.through === undefined ? this.reads.readRow(key) : this.through.row(key);
   }
 
-  readRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
-    return this.reads.readRows(keys);
+  async readRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
+    const { through } = this;
+    return through === undefined
+      ? this.reads.readRows(keys)
+      : Promise.all(keys.map((key) => through.row(key)));
   }
 
   scanRows(range: Range): RowScan {
-    return this.reads.scan(range);
+    return this.through === undefined ? this.reads.scan(range) : this.through.scan(range);
   }
 
   write(request: WriteRequest): Promise<Receipt> {
@@ -267,6 +282,7 @@ export class Node implements NodeService {
     this.#wake();
     if (this.#fatal === undefined) await this.#driver.drain(DRAIN_MS);
     this.reads.setOpen(false);
+    this.#setReadThrough(false);
     this.watchers.close();
     const listenerClosed = this.#listener?.close();
     await this.#links.closeAll();
@@ -283,7 +299,17 @@ export class Node implements NodeService {
     if (phase === 'ready') this.#wasReady = true;
     else if (phase !== 'failed') this.#wasReady = false;
     this.reads.setOpen(this.#wasReady && this.#closing === undefined && !this.#recovery.isClosed);
+    this.#setReadThrough(!this.#wasReady && (phase === 'new' || phase === 'bootstrapping'));
     if (core.ready || phase === 'expelled') this.#wake();
+  }
+
+  #setReadThrough(isNeeded: boolean): void {
+    if (isNeeded && this.#closing === undefined) {
+      this.through ??= this.#makeReadThrough?.();
+      return;
+    }
+    void this.through?.close();
+    this.through = undefined;
   }
 
   #wake(): void {

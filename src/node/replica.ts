@@ -44,31 +44,37 @@ export class EmbeddedReplica implements Replica {
   }
 
   getSync<T = Value>(key: string): T | undefined {
-    return this.node.reads.getSync(key) as T | undefined;
+    const { through, reads } = this.node;
+    return (through ?? reads).getSync(key) as T | undefined;
   }
 
   async get<T = Value>(key: string): Promise<T | undefined> {
-    return this.node.reads.getSync(key) as T | undefined;
+    const { through, reads } = this.node;
+    return (through === undefined ? reads.getSync(key) : await through.get(key)) as T | undefined;
   }
 
   getMany<T = Value>(keys: readonly string[]): Promise<(T | undefined)[]> {
-    return this.node.reads.getMany(keys) as Promise<(T | undefined)[]>;
+    const { through, reads } = this.node;
+    const found =
+      through === undefined ? reads.getMany(keys) : Promise.all(keys.map((key) => through.get(key)));
+    return found as Promise<(T | undefined)[]>;
   }
 
   async has(key: string): Promise<boolean> {
-    return this.node.reads.has(key);
+    const { through, reads } = this.node;
+    return through === undefined ? reads.has(key) : (await through.row(key)) !== undefined;
   }
 
   keys(range: Range = {}): AsyncIterableIterator<string> {
-    return this.node.reads.keys(range);
+    return (this.node.through ?? this.node.reads).keys(range);
   }
 
   values<T = Value>(range: Range = {}): AsyncIterableIterator<T> {
-    return this.node.reads.values(range) as AsyncIterableIterator<T>;
+    return (this.node.through ?? this.node.reads).values(range) as AsyncIterableIterator<T>;
   }
 
   entries<T = Value>(range: Range = {}): AsyncIterableIterator<[string, T]> {
-    return this.node.reads.entries(range) as AsyncIterableIterator<[string, T]>;
+    return (this.node.through ?? this.node.reads).entries(range) as AsyncIterableIterator<[string, T]>;
   }
 
   put(key: string, value: Value, options: WriteOptions = {}): Promise<Receipt> {

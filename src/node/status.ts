@@ -4,6 +4,7 @@ import type { CacheStats } from '../cache.js';
 import type { ReplicaCore } from '../core/replica.js';
 import type { Instant } from '../core/types.js';
 import type { HealthIssue, Phase, Status } from '../read-store.js';
+import { bootstrapStatusOf } from './bootstrap-status.js';
 
 const require = createRequire(import.meta.url);
 
@@ -48,16 +49,7 @@ export function statusOf(sources: StatusSources): Status {
       ...(lastHeardMs === undefined ? {} : { lastHeardMs: Math.round(lastHeardMs) }),
     })),
     heads: Object.fromEntries(core.written.heads()),
-    ...(bootstrap === undefined
-      ? {}
-      : {
-          bootstrap: {
-            source: bootstrap.source,
-            entries: bootstrap.entries,
-            bytes: bootstrap.bytes,
-            elapsedMs: Math.round((bootstrap.endedMono ?? now.mono) - bootstrap.startedMono),
-          },
-        }),
+    ...(bootstrap === undefined ? {} : { bootstrap: bootstrapStatusOf(bootstrap, now) }),
     queues: {
       pendingRows: core.queue.rows,
       pendingBytes: core.queue.bytes,

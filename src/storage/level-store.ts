@@ -17,6 +17,7 @@ import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { damagedRecord } from './chunk-cursor.js';
 import { closed, openFailure, readFailure, untrusted, writeFailure } from './disk-errors.js';
 import { FolderSync, syncFolder } from './folder-sync.js';
+import { LevelBytes } from './level-bytes.js';
 import { type Db, EntryCursor, LevelSnapshot, readHeads, readSealed, readTops } from './level-cursors.js';
 import {
   decodeHlc,
@@ -33,7 +34,8 @@ import {
   type RunMark,
   seal,
 } from './physical.js';
-import type { KeyRange, RowCursor, Snapshot, Store } from './store.js';
+import { planRanges } from './range-plan.js';
+import type { KeyRange, RangePlan, RowCursor, Snapshot, Store } from './store.js';
 
 /**
  * Write buffer: reopening replays up to this much of the log, about 10 ms a megabyte, and two may be in memory;
@@ -259,6 +261,14 @@ export class LevelStore implements Store {
 
   async snapshot(): Promise<Snapshot> {
     return await LevelSnapshot.take(this.#db);
+  }
+
+  async plan(rangeBytes: number, rangesMax: number): Promise<RangePlan> {
+    try {
+      return await planRanges(new LevelBytes(this.#db), rangeBytes, rangesMax);
+    } catch (error) {
+      throw readFailure(this.#options.location, error);
+    }
   }
 
   rows(range: KeyRange): RowCursor {

@@ -13,7 +13,8 @@ import { ChunkCursor, type CursorItem, damagedRecord } from './chunk-cursor.js';
 import { closed, writeFailure } from './disk-errors.js';
 import { compareKeys, type KeyInterval, keyInterval } from './key-range.js';
 import { META_HLC, META_RUN } from './physical.js';
-import type { KeyRange, RowCursor, Snapshot, Store } from './store.js';
+import { boundaries } from './range-plan.js';
+import type { KeyRange, RangePlan, RowCursor, Snapshot, Store } from './store.js';
 
 export interface MemoryContents {
   readonly rows: ReadonlyMap<string, Row>;
@@ -117,6 +118,15 @@ export class MemoryStore implements Store {
   async snapshot(): Promise<Snapshot> {
     this.#assertOpen();
     return new MemorySnapshot(this.#image.share(), () => this.#assertOpen());
+  }
+
+  async plan(rangeBytes: number, rangesMax: number): Promise<RangePlan> {
+    this.#assertOpen();
+    const sizes: { key: string; bytes: number }[] = [];
+    for (const item of this.#image.share().inRange({}))
+      if ('row' in item) sizes.push({ key: item.key, bytes: item.key.length + item.row.length });
+    const bytes = sizes.reduce((sum, size) => sum + size.bytes, 0);
+    return { keys: boundaries(sizes, bytes, rangeBytes, rangesMax), entries: sizes.length, bytes };
   }
 
   rows(range: KeyRange): RowCursor {

@@ -54,6 +54,15 @@ export interface Snapshot {
   close(): Promise<void>;
 }
 
+/** How the entries are best divided into ranges; every figure is an estimate. */
+export interface RangePlan {
+  /** Last key of each range but the last one, rising. */
+  readonly keys: readonly string[];
+  readonly entries: number;
+  /** Of keys and rows. */
+  readonly bytes: number;
+}
+
 export interface Store {
   /** Whether every write is flushed to stable storage before it resolves. */
   readonly flushes: boolean;
@@ -68,6 +77,8 @@ export interface Store {
   /** Atomic. Rejects with STORE_FAILED; whether the batch is on disk is then unknown. */
   write(batch: StoreBatch): Promise<void>;
   snapshot(): Promise<Snapshot>;
+  /** Ranges of about `rangeBytes` each, at most `rangesMax`; found without reading a large store through. */
+  plan(rangeBytes: number, rangesMax: number): Promise<RangePlan>;
   /** Entries outside any snapshot of ours (still one consistent iterator). */
   rows(range: KeyRange): RowCursor;
   close(): Promise<void>;

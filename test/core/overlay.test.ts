@@ -261,7 +261,7 @@ describe('a suspicion', () => {
     bench.give({ type: 'link-closed', link: 2 });
     const suspicions: PeerMessage[] = [];
     for (let second = 1; second <= 10; second++) {
-      bench.tell(1, { type: 'chunk-ack', session: 1, index: 0 });
+      bench.tell(1, { type: 'chunk-ack', session: 1, count: 0 });
       for (const { message } of bench.pass(1_000))
         if (message.type === 'pulse' && message.origin === origin(2)) suspicions.push(message);
       bench.give({ type: 'dial-failed', address: `${name(2)}:1`, reason: 'refused' });

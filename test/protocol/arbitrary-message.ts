@@ -116,7 +116,12 @@ export const messages: { [Type in PeerMessage['type']]: fc.Arbitrary<Extract<Pee
     graft: shape({ type: type('graft'), origins: fc.array(origin, { maxLength: 40 }) }),
     pulse: shape({ type: type('pulse'), origin, counter: uint, suspect: fc.boolean() }),
     pull: shape({ type: type('pull'), session: uint, heads: pairs(seq) }),
-    'pull-range': shape({ type: type('pull-range'), session: uint, after: fc.option(key) }),
+    'pull-range': shape({
+      type: type('pull-range'),
+      session: uint,
+      after: fc.option(key),
+      until: fc.option(key),
+    }),
     'session-opened': shape({ type: type('session-opened'), session: uint, heads: pairs(seq) }),
     chunk: fc
       .record({
@@ -133,11 +138,20 @@ export const messages: { [Type in PeerMessage['type']]: fc.Arbitrary<Extract<Pee
         rows,
         tops: rest.last ? rest.tops : [],
       })),
-    'chunk-ack': shape({ type: type('chunk-ack'), session: uint, index: uint }),
+    'chunk-ack': shape({ type: type('chunk-ack'), session: uint, count: uint }),
     'session-end': shape({
       type: type('session-end'),
       session: uint,
+      asked: fc.boolean(),
       code: fc.constantFrom('busy' as const, 'not-ready' as const, 'failed' as const, 'cancelled' as const),
+    }),
+    'plan-ask': shape({ type: type('plan-ask'), plan: uint, rangeBytes: uint, rangesMax: uint }),
+    plan: shape({
+      type: type('plan'),
+      plan: uint,
+      keys: fc.array(key, { maxLength: 40 }),
+      entries: uint,
+      bytes: uint,
     }),
   };
 

@@ -10,6 +10,7 @@ import type { Effect, Input, LinkId, LocalOp } from '../../src/core/io.js';
 import type { ReplicaCore } from '../../src/core/replica.js';
 import type { Instant, Records, Row, StoreBatch } from '../../src/core/types.js';
 import { decodeMessage, encodeMessage } from '../../src/protocol.js';
+import { boundaries } from '../../src/storage/range-plan.js';
 import { Disk, Image } from './disk.js';
 import { Violation } from './faults.js';
 import type { Wire } from './network.js';
@@ -337,6 +338,8 @@ export class SimNode {
         return this.#later(this.#diskMs(), () =>
           this.#readScan(effect.scan, effect.rowsMax, effect.bytesMax),
         );
+      case 'plan':
+        return this.#later(this.#diskMs(), () => this.#plan(effect));
       case 'close-scan':
         this.scans.delete(effect.scan);
         return;
@@ -438,16 +441,24 @@ export class SimNode {
   #openScan(effect: Extract<Effect, { type: 'open-scan' }>): void {
     const { scan, what } = effect;
     const above = 'above' in what ? what.above : undefined;
-    const after = 'after' in what ? what.after : null;
+    const [after, until] = 'after' in what ? [what.after, what.until] : [null, null];
     const opened: Scan = { records: { keys: [], rows: [] }, at: 0, tops: new Map() };
     this.scans.set(scan, opened);
     this.#later(this.#diskMs(), () => {
       if (!this.scans.has(scan)) return;
       const { image } = this.disk;
-      opened.records = above === undefined ? image.after(after) : image.above(above);
+      opened.records = above === undefined ? image.between(after, until) : image.above(above);
       opened.tops = image.tops();
       this.input({ type: 'scan-opened', scan, heads: new Map(image.heads) });
     });
+  }
+
+  #plan({ plan, rangeBytes, rangesMax }: Extract<Effect, { type: 'plan' }>): void {
+    const { keys, rows } = this.disk.image.between(null, null);
+    const sizes = keys.map((key, i) => ({ key, bytes: key.length + rows[i]!.length }));
+    const bytes = sizes.reduce((sum, size) => sum + size.bytes, 0);
+    const split = boundaries(sizes, bytes, rangeBytes, rangesMax);
+    this.input({ type: 'planned', plan, keys: split, entries: keys.length, bytes });
   }
 
   #readScan(id: number, rowsMax: number, bytesMax: number): void {

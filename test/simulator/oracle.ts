@@ -213,7 +213,8 @@ export class Oracle {
     if (core === undefined) return;
     const { options } = this.#world;
     const { queue, acks } = core;
-    const room = (options.chunksInFlight + 1) * this.largestFrame + this.largestWrite;
+    const room =
+      (options.bootstrapSourcesMax * options.chunksInFlight + 1) * this.largestFrame + this.largestWrite;
     if (queue.bytes > options.pendingBytesMax + room)
       throw new Violation('caps', `${node.name} queues ${queue.bytes} bytes`);
     if (queue.rows < 0 || queue.bytes < 0 || acks.bytes < 0)
