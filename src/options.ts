@@ -21,8 +21,11 @@ export const CLUSTER_DEFAULTS = {
 
 /** Caps and times of one host. */
 export const HOST_DEFAULTS = {
-  /** Rows after which a batch of the group commit is closed. More starve readers of the event loop, fewer cost an fsync each. */
-  commitRowsMax: 512,
+  /**
+   * Rows after which a batch of the group commit is closed. More starve readers of the event loop, fewer cost an
+   * fsync each. A call of `batch` may bring as many anyway, and arrives elsewhere as one frame.
+   */
+  commitRowsMax: 1_024,
   /** Bytes after which it is closed. */
   commitBytesMax: 262_144,
   /** Rows not yet written, above which local writes get OVERLOADED. */

@@ -7,9 +7,10 @@
  * answered is kept, and sent again to whoever connects or drains; once all its writes are settled or expired it
  * is forgotten.
  */
+import { originOf, seqOf, stampHexOf } from './entry.js';
 import type { Effect } from './io.js';
 import type { Push } from './messages.js';
-import type { StampHex } from './types.js';
+import type { Row, StampHex } from './types.js';
 
 export interface PendingWrite {
   readonly id: number;
@@ -17,8 +18,10 @@ export interface PendingWrite {
   readonly fsync: boolean;
   /** Monotonic ms. */
   readonly deadline: number;
-  readonly stamp: StampHex;
-  readonly token: string;
+  /** The stamp that the writer gave; undefined: that of `row`. */
+  readonly givenStamp: StampHex | undefined;
+  /** What answers the write (its last operation): its own record, or the one that superseded it. */
+  readonly row: Row;
   readonly superseded: boolean;
   /** Settled or expired. */
   done: boolean;
@@ -150,7 +153,7 @@ export class Acknowledgements {
     for (const write of this.#pending) {
       if (write.done) continue;
       this.#finish(write);
-      this.#emit({ type: 'rejected', id: write.id, code, message, details: { stamp: write.stamp } });
+      this.#emit({ type: 'rejected', id: write.id, code, message, details: { stamp: stampOf(write) } });
     }
     this.#pending = [];
     this.#groups.clear();
@@ -166,8 +169,7 @@ export class Acknowledgements {
         continue;
       }
       this.#finish(write);
-      const { id, stamp, token, superseded } = write;
-      this.#emit({ type: 'settled', id, stamp, token, superseded, replicas: hosts });
+      this.#emit(settled(write, hosts));
     }
     group.writes = waiting;
   }
@@ -186,6 +188,18 @@ export class Acknowledgements {
   }
 }
 
+function stampOf({ givenStamp, row }: PendingWrite): StampHex {
+  return givenStamp ?? stampHexOf(row);
+}
+
+/** Stamp and token become text only here: thousands of writes wait at once, and each text would wait with them. */
+function settled(write: PendingWrite, hosts: number): Effect {
+  const { id, row, superseded } = write;
+  const stamp = stampOf(write);
+  const token = `${originOf(row)}.${seqOf(row)}.${stamp}`;
+  return { type: 'settled', id, stamp, token, superseded, replicas: hosts };
+}
+
 function ackTimeout(write: PendingWrite, hosts: number): Effect {
   const what = write.fsync ? 'hold it flushed' : 'hold it';
   return {
@@ -195,6 +209,6 @@ function ackTimeout(write: PendingWrite, hosts: number): Effect {
     message:
       `${hosts} of ${write.needed} hosts ${what} so far; it may still reach the others. ` +
       'Retry with the same stamp (safe), bring hosts back, or ask for fewer replicas',
-    details: { hosts, needed: write.needed, stamp: write.stamp },
+    details: { hosts, needed: write.needed, stamp: stampOf(write) },
   };
 }

@@ -107,8 +107,17 @@ export function isTombstone(row: Row): boolean {
   return row[AT_KIND] === KIND_TOMBSTONE;
 }
 
+/** The millisecond last put into text: stamps given together share it. */
+let textMs = -1;
+let msText = '';
+
 export function stampHexOf(row: Row): StampHex {
-  return toHex(row, AT_STAMP, AT_STAMP + 8) + idAt(row, AT_STAMP + 8);
+  const ms = stampMsOf(row);
+  if (ms !== textMs) {
+    msText = toHex(row, AT_STAMP, AT_STAMP + 6);
+    textMs = ms;
+  }
+  return msText + HEX[row[AT_STAMP + 6]!]! + HEX[row[AT_STAMP + 7]!]! + idAt(row, AT_STAMP + 8);
 }
 
 export function stampMsOf(row: Row): number {

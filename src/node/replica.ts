@@ -126,7 +126,10 @@ export class EmbeddedReplica implements Replica {
   #request(operations: readonly BatchOperation[], options: WriteOptions): WriteRequest {
     const { valueBytesMax } = this.node.driver.core.options;
     refuseExpiry(options);
-    const ops = operations.map((operation, i) => encodeOperation(operation, options.stamp, i, valueBytesMax));
+    const { stamp } = options;
+    const ops = operations.map((operation, i) =>
+      encodeOperation(operation, stamp === undefined ? undefined : stampAt(stamp, i), valueBytesMax),
+    );
     const { replicas, fsync, timeoutMs } = options;
     return { ops, replicas, fsync, timeoutMs };
   }
@@ -134,17 +137,14 @@ export class EmbeddedReplica implements Replica {
 
 function encodeOperation(
   operation: BatchOperation,
-  firstStamp: string | undefined,
-  index: number,
+  stamp: string | undefined,
   valueBytesMax: number,
 ): WriteOp {
+  const { key } = operation;
   const put = operation.type === 'put';
-  return {
-    key: operation.key,
-    kind: put ? KIND_REGISTER : KIND_TOMBSTONE,
-    value: put ? encodeValue(operation.value, valueBytesMax) : NO_VALUE,
-    ...(firstStamp === undefined ? {} : { stamp: stampAt(firstStamp, index) }),
-  };
+  const kind = put ? KIND_REGISTER : KIND_TOMBSTONE;
+  const value = put ? encodeValue(operation.value, valueBytesMax) : NO_VALUE;
+  return stamp === undefined ? { key, kind, value } : { key, kind, value, stamp };
 }
 
 /** Stamp of one operation of a batch whose first one bears `first`. */
