@@ -93,6 +93,41 @@ function write(message: PeerMessage): void {
       text(message.origin);
       int(message.counter);
       return writer.bool(message.suspect);
+    case 'digest-root':
+      begin(20, 2);
+      text(message.vectorHash);
+      return writer.bin(message.root);
+    case 'ask-sums':
+      begin(21, 2);
+      int(message.question);
+      writer.array(message.spans.length * 2);
+      for (const { after, to } of message.spans) {
+        text(after);
+        textOrNil(to);
+      }
+      return;
+    case 'sums':
+      begin(22, 2);
+      int(message.question);
+      writer.array(message.sums.length);
+      for (const sum of message.sums) writer.bin(sum);
+      return;
+    case 'ask-entries':
+      begin(23, 5);
+      int(message.question);
+      writer.bool(message.full);
+      text(message.after);
+      textOrNil(message.to);
+      return texts(message.keys);
+    case 'entries': {
+      begin(24, 5);
+      int(message.question);
+      writer.bool(message.answered);
+      textOrNil(message.reached);
+      const { keys, items, rows } = message;
+      records(items.length > 0 ? keys : [], items);
+      return records(items.length > 0 ? [] : keys, rows);
+    }
   }
 }
 
@@ -113,6 +148,11 @@ function int(value: number): void {
 
 function text(value: string): void {
   if (!writer.str(value)) throw new ReadmeshError('INTERNAL', 'a text of ours holds a lone surrogate');
+}
+
+function textOrNil(value: string | null): void {
+  if (value === null) writer.nil();
+  else text(value);
 }
 
 function texts(values: readonly string[]): void {

@@ -263,6 +263,7 @@ export class Node implements NodeService {
     clearInterval(this.#insecureWarning);
     this.#wake();
     await this.#driver.drain(DRAIN_MS);
+    await this.#driver.checkpoint(DRAIN_MS);
     this.reads.setOpen(false);
     this.watchers.close();
     const listenerClosed = this.#listener?.close();

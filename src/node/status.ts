@@ -52,6 +52,7 @@ export function statusOf(sources: StatusSources): Status {
             elapsedMs: Math.round((bootstrap.endedMono ?? now.mono) - bootstrap.startedMono),
           },
         }),
+    digest: digestOf(core, now),
     queues: {
       pendingRows: core.queue.rows,
       pendingBytes: core.queue.bytes,
@@ -68,6 +69,18 @@ export function statusOf(sources: StatusSources): Status {
     },
     uptimeMs: Math.round(now.mono - sources.startedAt),
     version,
+  };
+}
+
+function digestOf(core: ReplicaCore, now: Instant): Status['digest'] {
+  const { keys, root, builtPercent, doubt } = core.digest;
+  const { provedAt } = core;
+  return {
+    keys,
+    root,
+    builtPercent,
+    doubt,
+    ...(provedAt === undefined ? {} : { lastProvedMs: Math.round(now.mono - provedAt) }),
   };
 }
 

@@ -41,6 +41,11 @@ export class Image {
       this.dots.set(dotKey(originOf(row), seqOf(row)), key);
       this.flipped.delete(key);
     }
+    for (const [key, row] of batch.removals ?? []) {
+      this.rows.delete(key);
+      this.dots.delete(dotKey(originOf(row), seqOf(row)));
+      this.flipped.delete(key);
+    }
     for (const [origin, head] of batch.heads) this.heads.set(origin, head);
     for (const [name, bytes] of batch.meta) {
       if (bytes === null) this.meta.delete(name);
@@ -106,9 +111,11 @@ export class Image {
     return { keys: found.map(({ key }) => key), rows: found.map(({ row }) => row) };
   }
 
-  /** Records with a greater key, in byte order of keys. */
-  after(key: string | null): Records {
-    const keys = [...this.rows.keys()].filter((k) => key === null || compareKeys(k, key) > 0);
+  /** Records with a greater key, up to and including `to`, in byte order of keys. */
+  after(key: string | null, to?: string): Records {
+    const keys = [...this.rows.keys()].filter(
+      (k) => (key === null || compareKeys(k, key) > 0) && (to === undefined || compareKeys(k, to) <= 0),
+    );
     keys.sort(compareKeys);
     return { keys, rows: keys.map((k) => this.rows.get(k)!) };
   }

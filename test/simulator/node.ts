@@ -279,6 +279,7 @@ export class SimNode {
     if (row !== 'damaged') return row;
     this.damaged += 1;
     this.world.ledger.mattered('bitFlip');
+    this.soon({ type: 'damaged', keys: [key] });
     return undefined;
   }
 
@@ -334,9 +335,7 @@ export class SimNode {
       case 'open-scan':
         return this.#openScan(effect);
       case 'read-scan':
-        return this.#later(this.#diskMs(), () =>
-          this.#readScan(effect.scan, effect.rowsMax, effect.bytesMax),
-        );
+        return this.#later(this.#diskMs(), () => this.#readScan(effect));
       case 'close-scan':
         this.scans.delete(effect.scan);
         return;
@@ -357,6 +356,8 @@ export class SimNode {
       }
       case 'log':
         return world.ledger.note(this.name, () => `${effect.event} ${JSON.stringify(effect.details)}`);
+      case 'set-aside':
+        return world.ledger.note(this.name, () => `sets ${effect.key} aside`);
       case 'prepare':
       case 'changed':
       case 'state':
@@ -439,18 +440,20 @@ export class SimNode {
     const { scan, what } = effect;
     const above = 'above' in what ? what.above : undefined;
     const after = 'after' in what ? what.after : null;
+    const to = 'after' in what ? what.to : undefined;
     const opened: Scan = { records: { keys: [], rows: [] }, at: 0, tops: new Map() };
     this.scans.set(scan, opened);
     this.#later(this.#diskMs(), () => {
       if (!this.scans.has(scan)) return;
       const { image } = this.disk;
-      opened.records = above === undefined ? image.after(after) : image.above(above);
+      opened.records = above === undefined ? image.after(after, to) : image.above(above);
       opened.tops = image.tops();
       this.input({ type: 'scan-opened', scan, heads: new Map(image.heads) });
     });
   }
 
-  #readScan(id: number, rowsMax: number, bytesMax: number): void {
+  #readScan(effect: Extract<Effect, { type: 'read-scan' }>): void {
+    const { scan: id, rowsMax, bytesMax } = effect;
     const scan = this.scans.get(id);
     if (scan === undefined) return;
     const { world, diskFaults } = this;
@@ -462,6 +465,7 @@ export class SimNode {
     }
     const keys: string[] = [];
     const rows: Row[] = [];
+    const damaged: string[] = [];
     let bytes = 0;
     for (; scan.at < scan.records.keys.length && keys.length < rowsMax; scan.at++) {
       const key = scan.records.keys[scan.at]!;
@@ -469,15 +473,24 @@ export class SimNode {
       if (this.disk.image.flipped.has(key) && this.disk.image.lookup(key) === 'damaged') {
         this.damaged += 1;
         world.ledger.mattered('bitFlip');
-        return fail(`the record of ${key} is damaged`);
+        if (effect.skipDamaged !== true) return fail(`the record of ${key} is damaged`);
+        damaged.push(key);
+        continue;
       }
       if (keys.length > 0 && bytes + row.length > bytesMax) break;
       keys.push(key);
       rows.push(row);
       bytes += row.length;
     }
-    const last = keys.length === 0;
+    const last = keys.length === 0 && damaged.length === 0;
     const { tops } = scan;
-    this.input({ type: 'scan-read', scan: id, records: { keys, rows }, last, ...(last ? { tops } : {}) });
+    this.input({
+      type: 'scan-read',
+      scan: id,
+      records: { keys, rows },
+      last,
+      ...(last ? { tops } : {}),
+      ...(damaged.length > 0 ? { damaged } : {}),
+    });
   }
 }
