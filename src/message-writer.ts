@@ -106,6 +106,41 @@ function write(message: PeerMessage): void {
       texts(message.keys);
       int(message.entries);
       return int(message.bytes);
+    case 'digest-root':
+      begin(20, 2);
+      text(message.vectorHash);
+      return writer.bin(message.root);
+    case 'ask-sums':
+      begin(21, 2);
+      int(message.question);
+      writer.array(message.spans.length * 2);
+      for (const { after, to } of message.spans) {
+        text(after);
+        textOrNil(to);
+      }
+      return;
+    case 'sums':
+      begin(22, 2);
+      int(message.question);
+      writer.array(message.sums.length);
+      for (const sum of message.sums) writer.bin(sum);
+      return;
+    case 'ask-entries':
+      begin(23, 5);
+      int(message.question);
+      writer.bool(message.full);
+      text(message.after);
+      textOrNil(message.to);
+      return texts(message.keys);
+    case 'entries': {
+      begin(24, 5);
+      int(message.question);
+      writer.bool(message.answered);
+      textOrNil(message.reached);
+      const { keys, items, rows } = message;
+      records(items.length > 0 ? keys : [], items);
+      return records(items.length > 0 ? [] : keys, rows);
+    }
   }
 }
 

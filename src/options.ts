@@ -57,6 +57,14 @@ export const HOST_DEFAULTS = {
   bootstrapSourcesMax: 3,
   /** A bootstrap takes at most so many bytes per second on average; 0: no limit. */
   bootstrapBytesPerSecond: 0,
+  /** Comparing copies: ranges and entries of one question. More are fewer round trips, and longer ones. */
+  reconcileSpansMax: 16,
+  reconcileEntriesMax: 1_024,
+  /** What comparing and mending may fetch from peers, bytes a second. Raise it to mend sooner, lower it to spare slow lines. */
+  reconcileBytesPerSecond: 1_048_576,
+  /** Pause before a peer that still differs after mending is compared with again, ms; it doubles. */
+  reconcileRetryMinMs: 2_000,
+  reconcileRetryMaxMs: 300_000,
   /** Reconnects: first and longest delay, ms; jittered. */
   redialMinMs: 100,
   redialMaxMs: 5_000,

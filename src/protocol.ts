@@ -20,13 +20,18 @@
  *     13 session-end     session, asked, code
  *     14 graft           [origin, ...]
  *     15 pulse           origin, counter, suspect
+ *     20 digest-root     vectorHash, sum
+ *     21 ask-sums        question, [after, to or nil, ...]
+ *     22 sums            question, [sum, ...]
+ *     23 ask-entries     question, full, after, to or nil, [key, ...]
+ *     24 entries         question, answered, reached or nil, [key, item, ...], [key, row, ...]
  *     28 plan-ask        plan, rangeBytes, rangesMax
  *     29 plan            plan, [key, ...], entries, bytes
  *
  * Lists of entries are flat. Integers are msgpack integers (never floats) from 0 to 2^53 - 1, sequence numbers
  * to 2^48 - 1. Origins, uids and runs are 16 lower-case hex digits as text, stamps 32; keys are text; rows are
  * binary in their canonical bytes (core/entry.ts), each with a checksum that binds it to its key. Phases: 0 new,
- * 1 bootstrapping, 2 ready. Codes of session-end: 0 busy, 1 not-ready, 2 failed, 3 cancelled.
+ * 1 bootstrapping, 2 ready. Sums are 44 bytes (core/digest-sum.ts), items 1 or 49 (core/reconcile-item.ts). Codes of session-end: 0 busy, 1 not-ready, 2 failed, 3 cancelled.
  *
  * Compatibility: `hello` and `refuse` must stay readable across versions, so that a link between two versions
  * ends with a reason. Later versions may append fields to these two, and readers skip what they do not know.
@@ -36,18 +41,24 @@
  * PROTOCOL_ERROR; it takes time and memory in proportion to the frame.
  */
 import { checksum } from './checksum.js';
+import { SUM_BYTES } from './core/digest-sum.js';
 import { assertRow, KEY_BYTES_MAX } from './core/entry.js';
 import type {
+  AskSums,
   Beat,
   Chunk,
+  Entries,
   Hello,
+  KeySpan,
   Members,
   PeerMessage,
   PeerPhase,
   Plan,
   Push,
+  Sums,
   VectorEntry,
 } from './core/messages.js';
+import { isItem } from './core/reconcile-item.js';
 import type { MemberRow, OriginId, Records, Row } from './core/types.js';
 import { ReadmeshError } from './errors.js';
 import { FrameReader } from './frame-reader.js';
@@ -60,6 +71,7 @@ import {
   FRAME_MEMBERS_MAX,
   FRAME_RANGES_MAX,
   FRAME_RECORDS_MAX,
+  FRAME_SPANS_MAX,
   HASH_DIGITS_MAX,
   HELLO_FIELDS,
   NAME_BYTES_MAX,
@@ -122,7 +134,7 @@ function reader(
 }
 
 /** By type. There are holes between them. */
-const READERS: MessageReader[] = [
+const READERS: (MessageReader | undefined)[] = [
   reader('hello', HELLO_FIELDS, readHello, true),
   reader(
     'refuse',
@@ -193,6 +205,78 @@ READERS[28] = reader('plan-ask', 4, (frame) => ({
   rangesMax: frame.uint('rangesMax'),
 }));
 READERS[29] = reader('plan', 5, readPlan);
+
+READERS[20] = reader('digest-root', 3, (frame) => ({
+  type: 'digest-root',
+  vectorHash: frame.hexUpTo('vectorHash', HASH_DIGITS_MAX),
+  root: readSum(frame),
+}));
+READERS[21] = reader('ask-sums', 3, readAskSums);
+READERS[22] = reader('sums', 3, readSums);
+READERS[23] = reader('ask-entries', 6, (frame) => ({
+  type: 'ask-entries',
+  question: frame.uint('question'),
+  full: frame.bool('full'),
+  after: frame.str('after', 0, KEY_BYTES_MAX),
+  to: frame.strOrNil('to', 1, KEY_BYTES_MAX),
+  keys: readKeys(frame),
+}));
+READERS[24] = reader('entries', 6, readEntries);
+
+function readSum(frame: FrameReader): Uint8Array {
+  const sum = frame.bin('sum');
+  // It is kept, unlike the frame.
+  return sum.length === SUM_BYTES
+    ? sum.slice()
+    : frame.fail('sum', `has ${sum.length} bytes, not ${SUM_BYTES}`);
+}
+
+function readAskSums(frame: FrameReader): AskSums {
+  const question = frame.uint('question');
+  const spans: KeySpan[] = [];
+  for (let left = frame.array('spans', FRAME_SPANS_MAX, 2); left > 0; left--)
+    spans.push({ after: frame.str('after', 0, KEY_BYTES_MAX), to: frame.strOrNil('to', 1, KEY_BYTES_MAX) });
+  return { type: 'ask-sums', question, spans };
+}
+
+function readSums(frame: FrameReader): Sums {
+  const question = frame.uint('question');
+  const sums: Uint8Array[] = [];
+  for (let left = frame.array('sums', FRAME_SPANS_MAX); left > 0; left--) sums.push(readSum(frame));
+  return { type: 'sums', question, sums };
+}
+
+function readKeys(frame: FrameReader): string[] {
+  const keys: string[] = [];
+  for (let left = frame.array('keys', FRAME_RECORDS_MAX); left > 0; left--)
+    keys.push(frame.str('key', 1, KEY_BYTES_MAX));
+  return keys;
+}
+
+function readEntries(frame: FrameReader): Entries {
+  const question = frame.uint('question');
+  const answered = frame.bool('answered');
+  const reached = frame.strOrNil('reached', 1, KEY_BYTES_MAX);
+  const keys: string[] = [];
+  const items: Uint8Array[] = [];
+  for (let left = frame.array('items', FRAME_RECORDS_MAX, 2); left > 0; left--) {
+    keys.push(frame.str('key', 1, KEY_BYTES_MAX));
+    const item = frame.bin('item');
+    if (!isItem(item)) frame.fail('item', `has ${item.length} bytes`);
+    items.push(item);
+  }
+  const records = readRecords(frame);
+  if (items.length > 0 && records.keys.length > 0) frame.fail('rows', 'come without items only');
+  return {
+    type: 'entries',
+    question,
+    answered,
+    reached,
+    keys: items.length > 0 ? keys : records.keys,
+    items,
+    rows: records.rows,
+  };
+}
 
 function readPhase(frame: FrameReader): PeerPhase {
   return PHASES[frame.uint('phase', PHASES.length - 1)]!;

@@ -134,6 +134,19 @@ export interface Status {
   heads: Record<string, number>;
   /** How the copying of everything from other members goes, or went; absent if there was none since the start. */
   bootstrap?: BootstrapStatus;
+  /** What this node knows about its copy being whole and equal to the others'. */
+  digest: {
+    /** Entries, tombstones included. */
+    keys: number;
+    /** Sums over all entries, 64 hex digits: equal on members with equal heads. Empty until it is known. */
+    root: string;
+    /** How much of the store was read since the start, if it was not closed in order; else 100. */
+    builtPercent: number;
+    /** The store lost or changed records, and no peer's equal digest has removed the doubt since. */
+    doubt: boolean;
+    /** Since when this copy has been proved equal to that of every linked member, ms ago. Absent: not yet. */
+    lastProvedMs?: number;
+  };
   queues: {
     /** Local and received records not yet written, and their bytes. */
     pendingRows: number;

@@ -6,6 +6,8 @@
  *     gossip.ts       what do others have: heartbeats, vectors, member table
  *     replication.ts  new writes: accept, push, relay, acknowledge
  *     sessions.ts     missed writes: catch-up by dots, bootstrap by key range, and serving both; in four rooms
+ *     digest.ts       does the store hold what it should: the digest tree, its build and upkeep
+ *     reconcile.ts    do members with equal vectors hold the same: comparing digests, mending this node
  *
  * `taken` counts what this node has taken in (perhaps still on its way to disk) and decides about gaps;
  * `written` counts what is on disk, and is all that is ever announced.
@@ -61,7 +63,9 @@ export type TimerName =
   | 'acks'
   | 'sessions'
   | 'pace'
-  | 'founding';
+  | 'founding'
+  | 'digest'
+  | 'reconcile';
 
 export type LocalPhase = PeerPhase | 'expelled' | 'failed';
 
@@ -87,7 +91,13 @@ export type Counters = Record<
   | 'sessionsFailed'
   | 'futureStamps'
   | 'linksRefused'
-  | 'originsMinted',
+  | 'originsMinted'
+  | 'digestDamages'
+  | 'digestMismatches'
+  | 'rangesRepaired'
+  | 'recordsRepaired'
+  | 'recordsSetAside'
+  | 'recordsDisputed',
   number
 >;
 

@@ -222,6 +222,13 @@ export function makeLocalRow(
   return row;
 }
 
+/** How a record that is gone without a tombstone shows to those who watch. */
+export function asDeleted(key: string, row: Row, checksum: Checksum): Row {
+  const { origin, seq } = dotOf(row);
+  const stamp = row.subarray(AT_STAMP, AT_ORIGIN);
+  return makeRow(key, { kind: KIND_TOMBSTONE, stamp, origin, seq, value: NOTHING }, checksum);
+}
+
 function writeSeq(seq: number, row: Uint8Array): void {
   const high = Math.floor(seq / 0x1_0000_0000);
   row[AT_SEQ] = high >>> 8;

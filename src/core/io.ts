@@ -58,6 +58,8 @@ export type Input =
       readonly last: boolean;
       /** Tops of the snapshot; with `last`. */
       readonly tops?: ReadonlyMap<OriginId, number>;
+      /** Keys that were skipped, if the reader asked for that. */
+      readonly damaged?: readonly string[];
     }
   | { readonly type: 'scan-failed'; readonly scan: number; readonly message: string }
   /** With no keys and zeros if it could not be found out. */
@@ -68,7 +70,11 @@ export type Input =
       readonly entries: number;
       readonly bytes: number;
     }
-  | { readonly type: 'remove-member'; readonly id: number; readonly name: string };
+  | { readonly type: 'remove-member'; readonly id: number; readonly name: string }
+  /** Records that failed their checksum when they were looked up: nothing was returned for them. */
+  | { readonly type: 'damaged'; readonly keys: readonly string[] }
+  /** The node is about to be closed in order: nothing more is taken, what the next start can use is written. */
+  | { readonly type: 'stop' };
 
 export type Effect =
   | { readonly type: 'persist'; readonly batch: StoreBatch }
@@ -86,6 +92,7 @@ export type Effect =
   | {
       readonly type: 'open-scan';
       readonly scan: number;
+      /** By dots, or by keys: greater than `after`, up to and including `until`; null: without bound. */
       readonly what:
         | { readonly above: ReadonlyMap<OriginId, number> }
         | { readonly after: string | null; readonly until: string | null };
@@ -97,7 +104,14 @@ export type Effect =
       readonly rangeBytes: number;
       readonly rangesMax: number;
     }
-  | { readonly type: 'read-scan'; readonly scan: number; readonly rowsMax: number; readonly bytesMax: number }
+  | {
+      readonly type: 'read-scan';
+      readonly scan: number;
+      readonly rowsMax: number;
+      readonly bytesMax: number;
+      /** Damaged records are named in the answer and passed over, rather than failing the scan. */
+      readonly skipDamaged?: boolean;
+    }
   | { readonly type: 'close-scan'; readonly scan: number }
   | {
       readonly type: 'settled';
@@ -116,6 +130,8 @@ export type Effect =
     }
   /** Entries whose content changed, now written: refresh caches, tell watchers. */
   | { readonly type: 'changed'; readonly keys: readonly string[]; readonly rows: readonly Row[] }
+  /** A record that was superseded elsewhere is about to leave the store: what it held is to be kept somewhere. */
+  | { readonly type: 'set-aside'; readonly key: string; readonly row: Row }
   /** Call back with `tick` at this monotonic time; replaces the previous one. null: nothing is due. */
   | { readonly type: 'wake'; readonly at: number | null }
   | { readonly type: 'removed-member'; readonly id: number; readonly found: boolean }

@@ -190,6 +190,62 @@ export interface SessionEnd {
   readonly code: 'busy' | 'not-ready' | 'failed' | 'cancelled';
 }
 
+/**
+ * Digest of everything that the sender holds at the vector with this hash. Sent while nothing is on its way to
+ * the disk and nothing is held above a head, so that whoever has the same vector must have the same digest.
+ */
+export interface DigestRoot {
+  readonly type: 'digest-root';
+  readonly vectorHash: string;
+  /** As `DigestSum` writes it. */
+  readonly root: Uint8Array;
+}
+
+/** Keys above `after`, up to and including `to`. Empty: from the first one on; null: to the last one. */
+export interface KeySpan {
+  readonly after: string;
+  readonly to: string | null;
+}
+
+/** Asks for the digests of ranges, at most as many as the fan-out. */
+export interface AskSums {
+  readonly type: 'ask-sums';
+  readonly question: number;
+  readonly spans: readonly KeySpan[];
+}
+
+/** As many as were asked for, or none: not now. */
+export interface Sums {
+  readonly type: 'sums';
+  readonly question: number;
+  readonly sums: readonly Uint8Array[];
+}
+
+/** Asks for entries: of the keys, or, when there are none, of the range. */
+export interface AskEntries extends KeySpan {
+  readonly type: 'ask-entries';
+  readonly question: number;
+  /** Whole records, rather than what tells them apart. */
+  readonly full: boolean;
+  readonly keys: readonly string[];
+}
+
+/**
+ * The answer. Of keys: one item for each; of whole records: of as many keys as fit, and are there. Of a range: what
+ * is in it up to `reached` (null: all of it).
+ */
+export interface Entries {
+  readonly type: 'entries';
+  readonly question: number;
+  /** False: not now. */
+  readonly answered: boolean;
+  readonly reached: string | null;
+  readonly keys: readonly string[];
+  /** One for each key, as reconcile-item.ts has them; empty when `rows` has records. */
+  readonly items: readonly Uint8Array[];
+  readonly rows: readonly Row[];
+}
+
 export type PeerMessage =
   | Hello
   | Refuse
@@ -208,4 +264,9 @@ export type PeerMessage =
   | ChunkAck
   | SessionEnd
   | PlanAsk
-  | Plan;
+  | Plan
+  | DigestRoot
+  | AskSums
+  | Sums
+  | AskEntries
+  | Entries;

@@ -166,6 +166,12 @@ export class Driver {
     while (performance.now() < until && this.core.acks.unsettled > 0) await delay(5);
   }
 
+  /** Writes what lets the next start go without reading the store through. Nothing is taken after this. */
+  async checkpoint(timeoutMs: number): Promise<void> {
+    this.input({ type: 'stop' });
+    await this.written(timeoutMs);
+  }
+
   /** No further input is taken. Open writes are rejected; their outcome is unknown. */
   async close(): Promise<void> {
     this.#closed = true;
@@ -187,6 +193,8 @@ export class Driver {
       if (!isReadmeshError(error) || error.code !== 'DAMAGED') throw error;
       this.damagedLookups += 1;
       this.#logger.error({ event: 'damaged-record', key }, error.message);
+      // After the input in progress, and all its effects.
+      queueMicrotask(() => this.input({ type: 'damaged', keys: [key] }));
       return undefined;
     }
   }
@@ -218,6 +226,11 @@ export class Driver {
       }
       case 'changed':
         return this.#hooks.onChanged(effect.keys, effect.rows);
+      case 'set-aside':
+        return this.#logger.warn(
+          { event: 'record-set-aside', key: effect.key, row: Buffer.from(effect.row).toString('base64') },
+          'a record that was superseded elsewhere leaves the store',
+        );
       case 'wake':
         return this.#wakeAt(effect.at);
       case 'dial':
@@ -227,7 +240,7 @@ export class Driver {
       case 'open-scan':
         return this.#openScan(effect);
       case 'read-scan':
-        void this.#readScan(effect.scan, effect.rowsMax, effect.bytesMax);
+        void this.#readScan(effect);
         return;
       case 'plan':
         void this.#plan(effect);
@@ -285,7 +298,8 @@ export class Driver {
     );
   }
 
-  async #readScan(scan: number, rowsMax: number, bytesMax: number): Promise<void> {
+  async #readScan(effect: Extract<Effect, { type: 'read-scan' }>): Promise<void> {
+    const { scan, rowsMax, bytesMax } = effect;
     const opening = this.#scans.get(scan);
     if (opening === undefined) return;
     try {
@@ -295,7 +309,11 @@ export class Driver {
       const tops = last ? await snapshot.tops() : undefined;
       this.input({ type: 'scan-read', scan, records, last, ...(tops === undefined ? {} : { tops }) });
     } catch (error) {
-      this.input({ type: 'scan-failed', scan, message: (error as Error).message });
+      const key = effect.skipDamaged === true ? damagedKey(error) : undefined;
+      if (key === undefined)
+        return this.input({ type: 'scan-failed', scan, message: (error as Error).message });
+      this.#logger.error({ event: 'damaged-record', key }, (error as Error).message);
+      this.input({ type: 'scan-read', scan, records: { keys: [], rows: [] }, last: false, damaged: [key] });
     }
   }
 
@@ -319,6 +337,13 @@ export class Driver {
       this.#logger.warn({ event: 'scan-close-failed' }, (error as Error).message);
     }
   }
+}
+
+/** Which key's record it was that failed its checksum; undefined for any other error. */
+function damagedKey(error: unknown): string | undefined {
+  if (!isReadmeshError(error) || error.code !== 'DAMAGED') return undefined;
+  const { key } = error.details;
+  return typeof key === 'string' ? key : undefined;
 }
 
 export function delay(ms: number): Promise<void> {

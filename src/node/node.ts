@@ -280,7 +280,10 @@ export class Node implements NodeService {
   async #close(): Promise<void> {
     clearInterval(this.#insecureWarning);
     this.#wake();
-    if (this.#fatal === undefined) await this.#driver.drain(DRAIN_MS);
+    if (this.#fatal === undefined) {
+      await this.#driver.drain(DRAIN_MS);
+      await this.#driver.checkpoint(DRAIN_MS);
+    }
     this.reads.setOpen(false);
     this.#setReadThrough(false);
     this.watchers.close();

@@ -50,6 +50,7 @@ export function statusOf(sources: StatusSources): Status {
     })),
     heads: Object.fromEntries(core.written.heads()),
     ...(bootstrap === undefined ? {} : { bootstrap: bootstrapStatusOf(bootstrap, now) }),
+    digest: digestOf(core, now),
     queues: {
       pendingRows: core.queue.rows,
       pendingBytes: core.queue.bytes,
@@ -67,6 +68,18 @@ export function statusOf(sources: StatusSources): Status {
     },
     uptimeMs: Math.round(now.mono - sources.startedAt),
     version,
+  };
+}
+
+function digestOf(core: ReplicaCore, now: Instant): Status['digest'] {
+  const { keys, root, builtPercent, doubt } = core.digest;
+  const { provedAt } = core;
+  return {
+    keys,
+    root,
+    builtPercent,
+    doubt,
+    ...(provedAt === undefined ? {} : { lastProvedMs: Math.round(now.mono - provedAt) }),
   };
 }
 

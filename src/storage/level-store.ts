@@ -238,6 +238,11 @@ export class LevelStore implements Store {
         if (rows++ % SLICE_ROWS === SLICE_ROWS - 1) await nextTurn();
         putRow(chain, key, row);
       }
+      for (const [key, row] of batch.removals ?? []) {
+        const { origin, seq } = dotOf(row);
+        chain.del(ENTRY + key);
+        chain.del(dotKey(origin, seq));
+      }
       for (const [origin, head] of batch.heads) {
         if (rows++ % SLICE_ROWS === SLICE_ROWS - 1) await nextTurn();
         putSealed(chain, HEAD + origin, encodeHead(head));

@@ -146,6 +146,7 @@ export class MemoryStore implements Store {
 
 interface Changes {
   readonly rows?: ReadonlyMap<string, Row>;
+  readonly removals?: ReadonlyMap<string, Row>;
   readonly heads?: ReadonlyMap<OriginId, number>;
   readonly meta?: ReadonlyMap<string, Uint8Array | null>;
   readonly hlc?: MemoryContents['hlc'];
@@ -158,7 +159,7 @@ class Image implements MemoryContents {
   readonly meta: Map<string, Uint8Array>;
   hlc: MemoryContents['hlc'];
   #shared = false;
-  /** Keys in order of bytes; undefined once a key was added. Keys are never removed. */
+  /** Keys in order of bytes; undefined once a key was added or removed. */
   #sorted: readonly string[] | undefined;
 
   constructor(from: MemoryContents) {
@@ -179,6 +180,9 @@ class Image implements MemoryContents {
     for (const [key, row] of changes.rows ?? []) {
       if (!image.rows.has(key)) image.#sorted = undefined;
       image.rows.set(key, row);
+    }
+    for (const key of changes.removals?.keys() ?? []) {
+      if (image.rows.delete(key)) image.#sorted = undefined;
     }
     for (const [origin, head] of changes.heads ?? []) image.heads.set(origin, head);
     for (const [name, value] of changes.meta ?? [])

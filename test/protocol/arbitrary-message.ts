@@ -64,6 +64,15 @@ export const records: fc.Arbitrary<Records> = fc
 
 const member = shape({ name, host: name, address: text(0, 256), origin, stamp: hex(32) });
 
+const bytes = (length: number): fc.Arbitrary<Uint8Array> =>
+  fc.uint8Array({ minLength: length, maxLength: length });
+const sum = bytes(44);
+const item = fc.oneof(bytes(1), bytes(49));
+const span = fc.record(
+  { after: fc.oneof(fc.constant(''), key), to: fc.option(key) },
+  { noNullPrototype: true },
+);
+
 const type = <T extends string>(value: T): fc.Arbitrary<T> => fc.constant(value);
 
 /** One generator for each type of message; the compiler notices when one is missing. */
@@ -153,6 +162,32 @@ export const messages: { [Type in PeerMessage['type']]: fc.Arbitrary<Extract<Pee
       entries: uint,
       bytes: uint,
     }),
+    'digest-root': shape({ type: type('digest-root'), vectorHash: hash, root: sum }),
+    'ask-sums': shape({ type: type('ask-sums'), question: uint, spans: fc.array(span, { maxLength: 20 }) }),
+    sums: shape({ type: type('sums'), question: uint, sums: fc.array(sum, { maxLength: 20 }) }),
+    'ask-entries': fc
+      .record({
+        type: type('ask-entries'),
+        question: uint,
+        full: fc.boolean(),
+        span,
+        keys: fc.array(key, { maxLength: 20 }),
+      })
+      .map(({ span: { after, to }, ...rest }) => ({ ...rest, after, to })),
+    entries: fc
+      .record({
+        type: type('entries'),
+        question: uint,
+        answered: fc.boolean(),
+        reached: fc.option(key),
+        found: fc.oneof(
+          fc
+            .array(fc.tuple(key, item), { maxLength: 20 })
+            .map((all) => ({ keys: all.map(([k]) => k), items: all.map(([, one]) => one), rows: [] })),
+          records.map(({ keys, rows }) => ({ keys, items: [], rows })),
+        ),
+      })
+      .map(({ found, ...rest }) => ({ ...rest, ...found })),
   };
 
 export const anyMessage: fc.Arbitrary<PeerMessage> = fc.oneof(...Object.values(messages));

@@ -78,10 +78,9 @@ describe('a frame', () => {
     expect(Uint8Array.from(fields[5][1])).toEqual(row('k'));
   });
 
-  it('consists of bytes of its own', () => {
+  it('stays as it is when others are encoded after it', () => {
     const frame = encodeMessage({ type: 'resend', vector: true, members: false });
-    expect(frame.buffer.byteLength).toBe(frame.length);
-    encodeMessage({ type: 'prune', origins: [ORIGIN] });
+    for (let i = 0; i < 10_000; i++) encodeMessage({ type: 'prune', origins: [ORIGIN] });
     expect(decodeMessage(frame)).toEqual({ type: 'resend', vector: true, members: false });
   });
 

@@ -41,6 +41,11 @@ export class Image {
       this.dots.set(dotKey(originOf(row), seqOf(row)), key);
       this.flipped.delete(key);
     }
+    for (const [key, row] of batch.removals ?? []) {
+      this.rows.delete(key);
+      this.dots.delete(dotKey(originOf(row), seqOf(row)));
+      this.flipped.delete(key);
+    }
     for (const [origin, head] of batch.heads) this.heads.set(origin, head);
     for (const [name, bytes] of batch.meta) {
       if (bytes === null) this.meta.delete(name);

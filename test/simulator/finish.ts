@@ -3,7 +3,9 @@
  * broken for good, and the healed ones must come to hold the same, byte for byte, within a bounded virtual time,
  * with everything that was acknowledged in it, and go on to take writes.
  */
+import { DigestSum } from '../../src/core/digest-sum.js';
 import { KIND_REGISTER } from '../../src/core/entry.js';
+import { digestEntry } from '../../src/core/entry-hash.js';
 import { Violation } from './faults.js';
 import { clusterOnDisk, type Injector, isReadyOnDisk } from './inject.js';
 import type { SimNode, WriteResult } from './node.js';
@@ -181,6 +183,7 @@ export class Finish {
       if (!core.ready) return `${node.name} is ${core.identity.phase}`;
       if (core.queue.tail() !== undefined || core.acks.unsettled > 0 || node.scans.size > 0)
         return `${node.name} is busy: ${core.queue.rows} rows, ${core.acks.unsettled} writes, ${node.scans.size} scans`;
+      if (core.digest.builtPercent < 100) return `${node.name} has not read all of its store yet`;
       if (core.written.hash !== first.core!.written.hash)
         return `the vectors of ${first.name} and ${node.name} differ`;
       // Equal vectors without gaps promise equal entries, which is checked at the end; with gaps it may take longer.
@@ -217,6 +220,7 @@ export class Finish {
         if ((image.heads.get(origin) ?? 0) !== head)
           throw new Violation('written', `${node.name} announces ${origin}:${head}, its disk says otherwise`);
       this.#world.oracle.checkAllHeads(node);
+      checkDigest(node);
       if (node.open.size > 0)
         throw new Violation('answers', `${node.name} left ${node.open.size} writes unanswered`);
     }
@@ -268,6 +272,30 @@ export class Finish {
         `a write after healing ended as ${bad === undefined ? 'nothing' : JSON.stringify(bad)}`,
       );
   }
+}
+
+/** What the node says of its store is what the store holds, and the store says the same of itself. */
+export function checkDigest(node: SimNode): void {
+  const { image } = node.disk;
+  const core = node.core!;
+  const actual = new DigestSum();
+  for (const [key, row] of image.rows) actual.add(digestEntry(key, row));
+  if (core.digest.builtPercent < 100)
+    throw new Violation('digest', `${node.name} has read ${core.digest.builtPercent} % of its store`);
+  if (core.digest.root !== actual.hex)
+    throw new Violation(
+      'digest',
+      `${node.name} counts ${core.digest.keys} keys, its disk holds ${actual.count}`,
+    );
+  const stored = image.meta.get('digest');
+  if (stored === undefined ? actual.count > 0 : !DigestSum.read(stored, 1).equals(actual))
+    throw new Violation('digest', `the disk of ${node.name} holds another digest than its contents have`);
+  const { digestDamages, digestMismatches, recordsDisputed, recordsSetAside } = core.counters;
+  if (digestDamages + digestMismatches + recordsDisputed + recordsSetAside > 0)
+    throw new Violation(
+      'digest',
+      `${node.name} takes a sound store for a damaged one: ${JSON.stringify(core.counters)}`,
+    );
 }
 
 function entriesDiffer(first: SimNode, node: SimNode): string | undefined {

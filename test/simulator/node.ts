@@ -280,6 +280,7 @@ export class SimNode {
     if (row !== 'damaged') return row;
     this.damaged += 1;
     this.world.ledger.mattered('bitFlip');
+    this.soon({ type: 'damaged', keys: [key] });
     return undefined;
   }
 
@@ -335,9 +336,7 @@ export class SimNode {
       case 'open-scan':
         return this.#openScan(effect);
       case 'read-scan':
-        return this.#later(this.#diskMs(), () =>
-          this.#readScan(effect.scan, effect.rowsMax, effect.bytesMax),
-        );
+        return this.#later(this.#diskMs(), () => this.#readScan(effect));
       case 'plan':
         return this.#later(this.#diskMs(), () => this.#plan(effect));
       case 'close-scan':
@@ -360,6 +359,8 @@ export class SimNode {
       }
       case 'log':
         return world.ledger.note(this.name, () => `${effect.event} ${JSON.stringify(effect.details)}`);
+      case 'set-aside':
+        return world.ledger.note(this.name, () => `sets ${effect.key} aside`);
       case 'prepare':
       case 'changed':
       case 'state':
@@ -461,7 +462,8 @@ export class SimNode {
     this.input({ type: 'planned', plan, keys: split, entries: keys.length, bytes });
   }
 
-  #readScan(id: number, rowsMax: number, bytesMax: number): void {
+  #readScan(effect: Extract<Effect, { type: 'read-scan' }>): void {
+    const { scan: id, rowsMax, bytesMax } = effect;
     const scan = this.scans.get(id);
     if (scan === undefined) return;
     const { world, diskFaults } = this;
@@ -473,6 +475,7 @@ export class SimNode {
     }
     const keys: string[] = [];
     const rows: Row[] = [];
+    const damaged: string[] = [];
     let bytes = 0;
     for (; scan.at < scan.records.keys.length && keys.length < rowsMax; scan.at++) {
       const key = scan.records.keys[scan.at]!;
@@ -480,15 +483,24 @@ export class SimNode {
       if (this.disk.image.flipped.has(key) && this.disk.image.lookup(key) === 'damaged') {
         this.damaged += 1;
         world.ledger.mattered('bitFlip');
-        return fail(`the record of ${key} is damaged`);
+        if (effect.skipDamaged !== true) return fail(`the record of ${key} is damaged`);
+        damaged.push(key);
+        continue;
       }
       if (keys.length > 0 && bytes + row.length > bytesMax) break;
       keys.push(key);
       rows.push(row);
       bytes += row.length;
     }
-    const last = keys.length === 0;
+    const last = keys.length === 0 && damaged.length === 0;
     const { tops } = scan;
-    this.input({ type: 'scan-read', scan: id, records: { keys, rows }, last, ...(last ? { tops } : {}) });
+    this.input({
+      type: 'scan-read',
+      scan: id,
+      records: { keys, rows },
+      last,
+      ...(last ? { tops } : {}),
+      ...(damaged.length > 0 ? { damaged } : {}),
+    });
   }
 }
