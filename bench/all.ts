@@ -38,6 +38,11 @@ export async function runAll(names: readonly string[], options: AllOptions): Pro
   const began = new Date().toISOString();
   const benches: Report[] = [];
   const failed: string[] = [];
+  const command = ['npm run bench -- all', ...flags].join(' ');
+  const textOf = (): string => {
+    const run: Run = { command, began, ended: new Date().toISOString(), benches, failed };
+    return `${JSON.stringify(run, undefined, 2)}\n`;
+  };
   let worst = 0;
   try {
     for (const name of names) {
@@ -53,15 +58,13 @@ export async function runAll(names: readonly string[], options: AllOptions): Pro
       worst = Math.max(worst, code ?? 1);
       if (existsSync(out)) benches.push(JSON.parse(readFileSync(out, 'utf8')) as Report);
       else failed.push(name);
+      // A full run takes long: what is interrupted keeps what it has.
+      if (file !== undefined) writeFileSync(file, textOf());
     }
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-  const command = ['npm run bench -- all', ...flags].join(' ');
-  const run: Run = { command, began, ended: new Date().toISOString(), benches, failed };
-  const text = `${JSON.stringify(run, undefined, 2)}\n`;
-  if (file !== undefined) writeFileSync(file, text);
-  if (json) process.stdout.write(text);
+  if (json) process.stdout.write(textOf());
   if (failed.length > 0) process.stderr.write(`all: no report from ${failed.join(', ')}\n`);
   return worst;
 }

@@ -110,7 +110,7 @@ export interface Contender {
   after?(number: number): Promise<void> | void;
 }
 
-const ROUNDS: Record<Scale, number> = { full: 5, quick: 3, smoke: 2 };
+const ROUNDS: Record<Scale, number> = { full: 7, quick: 5, smoke: 2 };
 const SMOKE_ROWS = 2_000;
 const QUICK_ROWS = 100_000;
 const SEED = 42;

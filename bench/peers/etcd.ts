@@ -39,7 +39,7 @@ export class Etcd implements AsyncDisposable {
       const args = ['--name', `n${i}`, '--data-dir', join(own, 'data'), '--initial-cluster', initial];
       args.push('--listen-client-urls', url(port), '--advertise-client-urls', url(port));
       args.push('--listen-peer-urls', peerUrl(i), '--initial-advertise-peer-urls', peerUrl(i));
-      args.push('--initial-cluster-token', `bench-${port}`, '--log-level', 'error');
+      args.push('--initial-cluster-token', `bench-${ports[0]}`, '--log-level', 'error');
       return new Server({ program, args, folder: own, port });
     });
     const etcd = new Etcd(ports.slice(0, NODES), servers);

@@ -9,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 const START_MS_MAX = 20_000;
 const STOP_MS_MAX = 5_000;
 const POLL_MS = 20;
+const POLL_ANSWER_MS_MAX = 5_000;
 const LOG_TAIL_CHARS = 1_000;
 
 export interface ServerOptions {
@@ -19,11 +20,17 @@ export interface ServerOptions {
   readonly port: number;
 }
 
+/** However this process ends, short of SIGKILL, no server of its stays. */
+const running = new Set<ChildProcess>();
+
+function killAll(): void {
+  for (const child of running) child.kill('SIGKILL');
+}
+
 export class Server implements AsyncDisposable {
   readonly port: number;
   readonly #child: ChildProcess;
   readonly #log: string;
-  readonly #onExit = (): void => void this.#child.kill('SIGKILL');
 
   /** Returns at once: some servers are ready only when their fellows are. */
   constructor({ program, args, folder, port }: ServerOptions) {
@@ -34,7 +41,8 @@ export class Server implements AsyncDisposable {
     closeSync(log);
     // Failing to start shows in `ready`.
     this.#child.on('error', () => {});
-    process.once('exit', this.#onExit);
+    if (running.size === 0) process.once('exit', killAll);
+    running.add(this.#child);
   }
 
   /** Resolves once it takes connections. */
@@ -56,7 +64,12 @@ export class Server implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    process.off('exit', this.#onExit);
+    await this.#end();
+    running.delete(this.#child);
+    if (running.size === 0) process.off('exit', killAll);
+  }
+
+  async #end(): Promise<void> {
     if (!this.#runs()) return;
     const ended = once(this.#child, 'exit');
     this.#child.kill('SIGTERM');
@@ -86,10 +99,11 @@ export async function freePorts(count: number): Promise<number[]> {
   return ports;
 }
 
-/** Polls until `holds`. */
+/** Polls until `holds`; a poll that is never answered counts as a no. */
 export async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
   const end = performance.now() + START_MS_MAX;
-  while (!(await holds())) {
+  const polled = (): Promise<boolean> => Promise.race([holds(), delay(POLL_ANSWER_MS_MAX, false)]);
+  while (!(await polled())) {
     if (performance.now() > end) throw new Error(`${what} within ${START_MS_MAX} ms`);
     await delay(POLL_MS);
   }
