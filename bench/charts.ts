@@ -44,7 +44,7 @@ export function advantage({ ratio, bar, atMost, unit }: JudgedComparison): { rat
 
 /** Figures of which less is better. */
 function isCost(unit: string): boolean {
-  return ['ms', 's', 'MB'].includes(unit);
+  return ['µs', 'ms', 's', 'MB'].includes(unit);
 }
 
 const ROW_HEIGHT = 22;

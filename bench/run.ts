@@ -11,6 +11,7 @@ import { isReadmeshError, ReadmeshError } from '../src/errors.js';
 import { nearest } from '../src/schema.js';
 import { ALL, runAll } from './all.js';
 import { bulkReads } from './bulk-reads.js';
+import { busyReads } from './busy-reads.js';
 import { clientReads } from './client-reads.js';
 import { footprint } from './footprint.js';
 import { growth } from './growth.js';
@@ -34,6 +35,7 @@ const BENCHES: readonly Bench[] = [
   importBench,
   watchLatency,
   propagation,
+  busyReads,
   footprint,
   growth,
 ];
