@@ -1,7 +1,7 @@
 /**
  * Reads over the network: the light client and one daemon, against Redis and its clients on the same loopback.
- * One at a time, 100 in flight, and 100 keys a call. Redis keeps all in memory and nothing on disk; the daemon
- * has its default cache of 64 MB in front of its disk.
+ * One at a time, 100 in flight, and 100 keys a call. Redis answers from memory and keeps nothing on disk; the
+ * daemon looks every key up in LevelDB and verifies it: its cache holds decoded values, for reads in its process.
  */
 import { LocalCluster } from '../bin/demo/cluster.js';
 import { loadRows } from '../bin/demo/load.js';
