@@ -78,7 +78,8 @@ export function mountLimited(mebibytes: number): LimitedFolder | undefined {
     fill(leaveBytes) {
       execFileSync('bash', [
         '-c',
-        'left=$(($(stat -f -c "%a*%S" "$0"))); fallocate -l $((left - $2)) "$1"',
+        // A daemon may take some of what is left between the two.
+        'for i in {1..50}; do left=$(($(stat -f -c "%a*%S" "$0"))); fallocate -l $((left - $2)) "$1" && exit; done; exit 1',
         path,
         ballast,
         String(leaveBytes),
