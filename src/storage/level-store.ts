@@ -17,6 +17,7 @@ import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { damagedRecord } from './chunk-cursor.js';
 import { closed, openFailure, readFailure, untrusted, writeFailure } from './disk-errors.js';
 import { FolderSync, syncFolder } from './folder-sync.js';
+import { KeyFilter } from './key-filter.js';
 import { LevelBytes } from './level-bytes.js';
 import { type Db, EntryCursor, LevelSnapshot, readHeads, readSealed, readTops } from './level-cursors.js';
 import {
@@ -87,6 +88,8 @@ export class LevelStore implements Store {
   readonly #db: Db;
   readonly #options: LevelStoreOptions;
   readonly #folder: FolderSync;
+  /** Every key that was ever put into it, while it has been open since it was new. */
+  #filter: KeyFilter | undefined;
   #batches = 0;
   #prepared: { readonly batch: StoreBatch; readonly chain: Promise<ChainedBatch> } | undefined;
   #inFlight: Promise<void> | undefined;
@@ -105,6 +108,8 @@ export class LevelStore implements Store {
     this.flushes = options.flush;
     this.recovered = found.recovered;
     this.previousRun = found.run;
+    // What the keys of a store that is not new are, nobody has read yet.
+    if (found.recovered.heads.size === 0 && found.recovered.tops.size === 0) this.#filter = new KeyFilter();
   }
 
   /**
@@ -165,6 +170,10 @@ export class LevelStore implements Store {
     throw damagedRecord(key);
   }
 
+  mayHold(key: string): boolean {
+    return this.#filter?.mayHold(key) ?? true;
+  }
+
   async getRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
     const rows = new Array<Row | undefined>(keys.length);
     for (let i = 0; i < keys.length; i++) {
@@ -193,6 +202,13 @@ export class LevelStore implements Store {
     // Whoever writes the batch hears of a failure; if nobody does, it is nobody's.
     chain.catch(() => undefined);
     this.#prepared = { batch, chain };
+  }
+
+  /** Before it is written: a batch that failed may be there all the same. */
+  #noteKey(key: string): void {
+    if (this.#filter === undefined) return;
+    this.#filter.add(key);
+    if (this.#filter.isFull) this.#filter = undefined;
   }
 
   async #commit(batch: StoreBatch): Promise<void> {
@@ -237,6 +253,7 @@ export class LevelStore implements Store {
       for (const [key, row] of batch.rows) {
         if (rows++ % SLICE_ROWS === SLICE_ROWS - 1) await nextTurn();
         putRow(chain, key, row);
+        this.#noteKey(key);
       }
       for (const [key, row] of batch.removals ?? []) {
         const { origin, seq } = dotOf(row);
