@@ -13,6 +13,7 @@ import { ALL, runAll } from './all.js';
 import { bulkReads } from './bulk-reads.js';
 import { busyReads } from './busy-reads.js';
 import { clientReads } from './client-reads.js';
+import { digestBench } from './digest.js';
 import { footprint } from './footprint.js';
 import { growth } from './growth.js';
 import { type Bench, runInContext } from './harness.js';
@@ -21,6 +22,7 @@ import { localPuts } from './local-puts.js';
 import { localReads } from './local-reads.js';
 import { PAGE, writePage } from './page.js';
 import { propagation } from './propagation.js';
+import { rebuildBench } from './rebuild.js';
 import { replicatedPuts } from './replicated-puts.js';
 import { missedBars, toJson, toReport, toText } from './report.js';
 import { runScale, SCALE } from './scale/scale.js';
@@ -38,6 +40,8 @@ const BENCHES: readonly Bench[] = [
   busyReads,
   footprint,
   growth,
+  digestBench,
+  rebuildBench,
 ];
 
 export interface BenchOptions {
