@@ -61,6 +61,7 @@ export const rebuildBench: Bench = {
 async function rebuild(context: Context, cluster: LocalCluster, rows: number): Promise<number> {
   const joiner = cluster.daemons.at(-1)!;
   await joiner.kill();
+  await joiner.deleteDisk();
   const began = performance.now();
   await joiner.start(READY_MS_MAX);
   const ms = performance.now() - began;
