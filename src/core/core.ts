@@ -5,6 +5,7 @@
  *     links.ts        who am I connected to: handshake, dialing, one link per peer
  *     gossip.ts       what do others have: heartbeats, vectors, member table
  *     replication.ts  new writes: accept, push, relay, acknowledge
+ *     sealing.ts      origins that have ended: sealed, forgotten
  *     sessions.ts     missed writes: catch-up by dots, bootstrap by key range, and serving both
  *
  * `taken` counts what this node has taken in (perhaps still on its way to disk) and decides about gaps;
@@ -19,6 +20,7 @@ import type { Effect, LinkId } from './io.js';
 import type { MemberTable } from './membership.js';
 import type { PeerMessage, PeerPhase } from './messages.js';
 import type { Peer } from './peer.js';
+import type { Sealing } from './sealing.js';
 import type { Timers } from './timers.js';
 import type { Instant, OriginId, Recovered, Row } from './types.js';
 import type { VersionVector } from './version-vector.js';
@@ -78,7 +80,10 @@ export type Counters = Record<
   | 'sessionsFailed'
   | 'futureStamps'
   | 'linksRefused'
-  | 'originsMinted',
+  | 'originsMinted'
+  | 'originsSealed'
+  | 'originsForgotten'
+  | 'rebuilds',
   number
 >;
 
@@ -93,6 +98,7 @@ export interface Core {
   readonly queue: WriteQueue;
   readonly acks: Acknowledgements;
   readonly members: MemberTable;
+  readonly sealing: Sealing;
   readonly detector: FailureDetector;
   readonly timers: Timers<TimerName>;
   /** By link; accepted or still shaking hands. */

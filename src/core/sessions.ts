@@ -53,6 +53,7 @@ interface Served {
   acknowledged: number;
   reading: boolean;
   done: boolean;
+  readonly range: boolean;
   progressAt: number;
   /** Tops announced when the snapshot was asked for. */
   tops: readonly (readonly [origin: OriginId, top: number])[];
@@ -98,6 +99,15 @@ export class Sessions {
     if (stored !== undefined) this.#bootstrap = stored;
   }
 
+  /** Begins the bootstrap anew: what was brought so far stays, but does not count. */
+  restart(): void {
+    if (this.#asked !== undefined) this.#giveUp(this.#asked, 'cancelled', 'the bootstrap begins anew');
+    this.#bootstrap = { after: null, heads: null };
+    this.#bootstrapped = false;
+    this.progress = undefined;
+    this.#core.queue.batch().meta.set('bootstrap', null);
+  }
+
   // Asking.
 
   /** Looks for something to ask for, and for someone to ask. Level-triggered: safe to call at any time. */
@@ -108,6 +118,7 @@ export class Sessions {
     const candidates: Peer[] = [];
     for (const peer of core.linked()) {
       if (peer.phase !== 'ready' || peer.clusterUid !== identity.uid) continue;
+      if (!core.sealing.mayPull(peer)) continue;
       const due = identity.phase === 'bootstrapping' ? peer.pullNotBefore : this.#catchUpDue(peer);
       if (due === undefined) continue;
       if (due <= now.mono) candidates.push(peer);
@@ -115,7 +126,8 @@ export class Sessions {
     }
     if (this.#asked !== undefined || candidates.length === 0) return;
     if (core.queue.bytes > options.pendingBytesMax) return timers.atMost('pull', now.mono + RETRY_MS);
-    const peer = candidates[Math.floor(core.deps.random() * candidates.length)]!;
+    const best = identity.phase === 'ready' ? candidates : core.sealing.bestSources(candidates);
+    const peer = best[Math.floor(core.deps.random() * best.length)]!;
     if (identity.phase === 'ready') this.#pull(peer);
     else if (!this.#bootstrapped) this.#pullRange(peer);
   }
@@ -126,6 +138,7 @@ export class Sessions {
     asked.heads = new Map(message.heads);
     asked.progressAt = this.#core.now.mono;
     if (!asked.range) return;
+    this.#core.sealing.announced(asked.heads.keys());
     const before = this.#bootstrap.heads;
     this.#bootstrap.heads = [
       ...(before === null ? asked.heads : minimumOfHeads(new Map(before), asked.heads)),
@@ -143,6 +156,7 @@ export class Sessions {
       return this.#giveUp(asked, 'failed', 'a stamp is too far ahead');
     asked.next += 1;
     asked.progressAt = core.now.mono;
+    if (asked.range) core.sealing.learn(chunk.rows);
     this.#merge.records(chunk);
     if (asked.range) this.#reached(chunk);
     if (chunk.last) return this.#complete(asked, heads, chunk);
@@ -173,11 +187,15 @@ export class Sessions {
       acknowledged: 0,
       reading: true,
       done: false,
+      range: message.type === 'pull-range',
       progressAt: now.mono,
       tops: [],
     });
     this.#watch();
-    const what = message.type === 'pull' ? { above: new Map(message.heads) } : { after: message.after };
+    const what =
+      message.type === 'pull'
+        ? { above: core.sealing.above(new Map(message.heads)) }
+        : { after: message.after };
     // The asker's own row of the member table came just before: it is written before the snapshot is taken.
     core.afterWritten(() => {
       const served = this.#served.get(scan);
@@ -206,6 +224,10 @@ export class Sessions {
   scanOpened(scan: number, heads: ReadonlyMap<OriginId, number>): void {
     const served = this.#served.get(scan);
     if (served === undefined) return this.#core.emit({ type: 'close-scan', scan });
+    if (!served.range && !this.#core.sealing.mayServe(served.peer)) {
+      this.#core.send(served.peer, { type: 'session-end', session: served.id, code: 'failed' });
+      return this.#stopServing(served);
+    }
     served.reading = false;
     this.#core.send(served.peer, { type: 'session-opened', session: served.id, heads: [...heads] });
     this.#readOn(served);
@@ -226,7 +248,8 @@ export class Sessions {
     // The announced tops count records that were superseded since; the disk only knows those that are left. Whoever
     // was told of less than was announced would ask again for ever.
     const told = new Map(last ? served.tops : []);
-    for (const [origin, top] of tops ?? []) told.set(origin, Math.max(top, told.get(origin) ?? 0));
+    for (const [origin, top] of tops ?? [])
+      if (!this.#core.sealing.isForgotten(origin)) told.set(origin, Math.max(top, told.get(origin) ?? 0));
     this.#core.send(served.peer, {
       type: 'chunk',
       session: served.id,
@@ -272,7 +295,7 @@ export class Sessions {
   /** When a catch-up from this peer is due; undefined while it has nothing that we lack. */
   #catchUpDue(peer: Peer): number | undefined {
     const { taken, now, options } = this.#core;
-    if (!taken.isBehind(peer.vector)) {
+    if (!taken.isBehind(peer.vector, this.#core.sealing.isCovered)) {
       peer.aheadSince = undefined;
       return this.#gapPullDue(peer);
     }
@@ -347,6 +370,7 @@ export class Sessions {
       this.#pauseGapPull(asked.peer, core.counters.recordsApplied > asked.appliedBefore);
     if (asked.range) {
       core.queue.batch().meta.set('bootstrap', null);
+      core.sealing.bootstrapped(asked.peer);
       this.#bootstrapped = true;
       if (this.progress !== undefined) this.progress.endedMono = core.now.mono;
       this.#lifecycle.becomeReady();

@@ -137,6 +137,7 @@ export class MemoryStore implements Store {
 interface Changes {
   readonly rows?: ReadonlyMap<string, Row>;
   readonly heads?: ReadonlyMap<OriginId, number>;
+  readonly forgets?: ReadonlySet<OriginId>;
   readonly meta?: ReadonlyMap<string, Uint8Array | null>;
   readonly hlc?: MemoryContents['hlc'];
 }
@@ -171,6 +172,7 @@ class Image implements MemoryContents {
       image.rows.set(key, row);
     }
     for (const [origin, head] of changes.heads ?? []) image.heads.set(origin, head);
+    for (const origin of changes.forgets ?? []) image.heads.delete(origin);
     for (const [name, value] of changes.meta ?? [])
       if (value === null) image.meta.delete(name);
       else image.meta.set(name, Uint8Array.from(value));
