@@ -121,7 +121,9 @@ export class Sealing {
   /** Whether this store holds all of the origin up to there, though its vector has no word of it. */
   readonly isCovered = (origin: OriginId, top: number): boolean => {
     const row = this.#table.rows.get(origin);
-    return row !== undefined && top <= row.seal && this.#forgotten.has(origin);
+    if (row === undefined || top > row.seal || !this.#forgotten.has(origin)) return false;
+    // A copy may have borne the name of its node, which is back.
+    return !this.#core.members.isMember(origin);
   };
 
   /** Whether frames of this origin are late copies: were it to live again, its vector would bring it back. */
@@ -459,10 +461,12 @@ export class Sealing {
     const { taken, queue } = this.#core;
     const { origin, head, seal } = row;
     if (taken.has(origin)) {
-      if (taken.top(origin) !== seal) return;
-      if (taken.head(origin) < seal) {
+      if (taken.top(origin) > seal) return;
+      // Whoever missed nothing holds all of it, whatever an older vector of its own still says.
+      const holdsAll = taken.head(origin) === seal || (this.#proven && row.forgotten);
+      if (!holdsAll) {
         // Its records above the gap are those that all had when it was sealed.
-        if (!this.#proven || taken.head(origin) < head) return;
+        if (!this.#proven || taken.head(origin) < head || taken.top(origin) < seal) return;
         taken.raise(origin, seal, seal);
         queue.raiseHead(queue.batch(), origin, seal);
       }

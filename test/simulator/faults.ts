@@ -22,6 +22,11 @@ export const FAULT_KINDS = [
   'wipe',
   'restoreBackup',
   'clone',
+  'remove',
+  // What becomes of origins that have ended.
+  'originSealed',
+  'originForgotten',
+  'missedForgetting',
   // Network.
   'cut',
   'cutOneWay',

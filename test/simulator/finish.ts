@@ -17,6 +17,8 @@ import type { World } from './world.js';
  */
 export const CONVERGENCE_MS_MAX = 45_000;
 const POLL_MS = 250;
+/** Longest time in which all members forget an origin that has ended, beyond the age of tokens, ms. */
+const FORGETTING_MS_MAX = 20_000;
 
 export class Finish {
   readonly #world: World;
@@ -51,6 +53,7 @@ export class Finish {
       )
         throw new Violation('durability', `${obligation.key} at ${obligation.stamp} is not held by all`);
     this.#checkUsable(healed);
+    if (healed.length === this.#nodes.length) this.#checkBounded(healed);
     return took;
   }
 
@@ -150,7 +153,7 @@ export class Finish {
       if (core.queue.tail() !== undefined || core.acks.unsettled > 0 || node.scans.size > 0)
         return `${node.name} is busy: ${core.queue.rows} rows, ${core.acks.unsettled} writes, ${node.scans.size} scans`;
       if (core.written.hash !== first.core!.written.hash)
-        return `the vectors of ${first.name} and ${node.name} differ`;
+        return `the vectors of ${first.name} and ${node.name} differ: ${vectorOf(first)} and ${vectorOf(node)}`;
       // Equal vectors without gaps promise equal entries, which is checked at the end; with gaps it may take longer.
       const odd = core.written.hasGaps ? entriesDiffer(first, node) : undefined;
       if (odd !== undefined) return odd;
@@ -185,9 +188,22 @@ export class Finish {
         if ((image.heads.get(origin) ?? 0) !== head)
           throw new Violation('written', `${node.name} announces ${origin}:${head}, its disk says otherwise`);
       this.#world.oracle.checkAllHeads(node);
+      this.#world.oracle.checkForgotten(node);
       if (node.open.size > 0)
         throw new Violation('answers', `${node.name} left ${node.open.size} writes unanswered`);
     }
+  }
+
+  /** Vectors end with the members' origins, and such ended ones as have gaps that nobody could fill. */
+  #checkBounded(healed: readonly SimNode[]): void {
+    const { tokenAgeMaxMs } = this.#world.options;
+    if (tokenAgeMaxMs > FORGETTING_MS_MAX) return;
+    const limit = this.#world.scheduler.now + tokenAgeMaxMs + FORGETTING_MS_MAX;
+    while (surplus(healed) !== undefined) {
+      if (this.#world.scheduler.now > limit) throw new Violation('vectors', surplus(healed)!);
+      this.#world.run(POLL_MS);
+    }
+    this.#checkEqual(healed);
   }
 
   /** Each of the healed nodes takes a write, and all of their hosts acknowledge it. */
@@ -213,6 +229,25 @@ export class Finish {
         `a write after healing ended as ${bad === undefined ? 'nothing' : JSON.stringify(bad)}`,
       );
   }
+}
+
+function vectorOf(node: SimNode): string {
+  const { written, members } = node.core!;
+  const entry = ([origin, head, top]: readonly [string, number, number]): string =>
+    `${origin.slice(0, 4)}${members.isMember(origin) ? '' : '!'}:${head}/${top}`;
+  return [...written.entries()].map(entry).sort().join(' ');
+}
+
+/** An origin that should have left somebody's vector. */
+function surplus(healed: readonly SimNode[]): string | undefined {
+  const gapped = new Set<string>();
+  for (const node of healed)
+    for (const [origin, head, top] of node.core!.written.entries()) if (top > head) gapped.add(origin);
+  for (const node of healed)
+    for (const origin of node.core!.written.origins())
+      if (!node.core!.members.isMember(origin) && !gapped.has(origin))
+        return `${node.name} still has ${origin} in its vector`;
+  return undefined;
 }
 
 function entriesDiffer(first: SimNode, node: SimNode): string | undefined {

@@ -77,6 +77,8 @@ export class Oracle {
   /** Greatest sequence number that its owner knows to be written. */
   readonly #confirmed = new Map<OriginId, number>();
   readonly #lostDisks: LostDisk[] = [];
+  /** Origins that somebody forgot, and how far it had come. */
+  readonly forgotten = new Map<OriginId, number>();
   readonly obligations = new Map<string, Obligation[]>();
   /** Nodes whose disk holds, or held, damaged records: until it is emptied, nothing is asked of it. */
   readonly damaged = new Set<SimNode>();
@@ -143,6 +145,8 @@ export class Oracle {
     for (const [origin, head] of batch.heads)
       if (this.#owners.get(origin) === node)
         this.#given.set(origin, Math.max(head, this.#given.get(origin) ?? 0));
+    for (const origin of batch.forgets ?? [])
+      this.forgotten.set(origin, Math.max(image.heads.get(origin) ?? 0, this.forgotten.get(origin) ?? 0));
     node.disk.apply(batch);
     for (const [, { row }] of batch.rows)
       if (
@@ -166,7 +170,8 @@ export class Oracle {
       }
     } else if (message.type === 'beat') {
       for (const [origin, head] of message.vector)
-        if (head > (node.disk.image.heads.get(origin) ?? 0))
+        // What is being forgotten may be announced until the process hears that it is off the disk.
+        if (head > Math.max(node.disk.image.heads.get(origin) ?? 0, this.forgotten.get(origin) ?? 0))
           throw new Violation(
             'written',
             `${node.name} announces ${origin}:${head}, which is not on its disk`,
@@ -285,6 +290,12 @@ export class Oracle {
   diskDamaged(node: SimNode): void {
     this.damaged.add(node);
     this.diskChanged(node, node.disk.image.clone(), true);
+  }
+
+  /** Whoever has no word of a forgotten origin in its vector holds all of it. */
+  checkForgotten(node: SimNode): void {
+    for (const [origin, seal] of this.forgotten)
+      if (!node.disk.image.heads.has(origin)) this.#checkHead(node, origin, 0, seal);
   }
 
   /** Of a disk that lost no data: all heads against all that was ever accepted. */
