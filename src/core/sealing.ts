@@ -179,6 +179,11 @@ export class Sealing {
     return out;
   }
 
+  /** Nothing is to be settled, so nothing of all this is sent. */
+  get isIdle(): boolean {
+    return !this.#hasBusiness();
+  }
+
   // Bootstrap.
 
   /** A snapshot of a source has these heads: it has forgotten every other origin. */
@@ -294,7 +299,6 @@ export class Sealing {
     return uid !== '' && peer.clusterUid === uid;
   }
 
-  /** Whether there is anything to settle; otherwise nothing of all this is sent. */
   #hasBusiness(): boolean {
     if (!this.#proven || this.#table.rows.size > 0) return true;
     for (const report of this.#table.reports.values())

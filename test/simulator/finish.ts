@@ -79,11 +79,12 @@ export class Finish {
   }
 
   /**
-   * A power cut may have taken the only record that somebody held everything from disks that do not flush. Then
-   * all wait for each other, and an operator has to decide: one of them is restarted as the founder.
+   * A power cut may have taken the only record that somebody held everything from disks that do not flush; or the
+   * only source of a rebuild lost its disk, too. Then all wait for each other, and an operator has to decide: one of
+   * them is restarted as the founder.
    */
   #endHopelessBootstrap(healed: readonly SimNode[]): void {
-    if (this.#plan.flushes) return;
+    if (this.#plan.flushes && this.#world.ledger.faults.missedForgetting === 0) return;
     const founded = new Set(healed.filter(isReadyOnDisk).map(clusterOnDisk));
     const joined = healed.filter((node) => {
       const uid = clusterOnDisk(node);

@@ -169,8 +169,8 @@ export class Oracle {
         mustHold(node, key, held, message.rows[i]!, 'pushes');
       }
     } else if (message.type === 'beat') {
+      // What is being forgotten may be announced until the process hears that it is off the disk.
       for (const [origin, head] of message.vector)
-        // What is being forgotten may be announced until the process hears that it is off the disk.
         if (head > Math.max(node.disk.image.heads.get(origin) ?? 0, this.forgotten.get(origin) ?? 0))
           throw new Violation(
             'written',
