@@ -98,7 +98,10 @@ export class Sealing {
   start(): void {
     const { deps, now } = this.#core;
     const stored = decodeMeta<StoredSeals>(deps.recovered.meta.get('seals'));
-    if (stored === undefined) return;
+    if (stored === undefined) {
+      this.#proven = decodeMeta<{ phase: string }>(deps.recovered.meta.get('node'))?.phase === 'ready';
+      return;
+    }
     for (const row of stored.rows) {
       this.#table.mergeRow(row);
       this.#sealedAt.set(row.origin, now.mono);
@@ -332,7 +335,8 @@ export class Sealing {
       entries,
     };
     this.#table.mergeReport(report);
-    this.#flood({ rows: [], reports: [report] });
+    // A newcomer that asks for our standing is no news to the others.
+    if (this.#hasBusiness()) this.#flood({ rows: [], reports: [report] });
   }
 
   #entries(): ReportEntry[] {
@@ -367,6 +371,7 @@ export class Sealing {
 
   #flood(news: SealNews, except?: Peer): void {
     const links: number[] = [];
+    if (this.#core.identity.phase !== 'ready') return;
     for (const peer of this.#core.partners()) if (peer !== except) links.push(peer.link);
     if (links.length === 0) return;
     this.#core.emit({
