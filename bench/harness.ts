@@ -31,6 +31,24 @@ export interface Context {
   folder(): string;
   /** Says on standard error what goes on. */
   note(text: string): void;
+  /** Says that a peer takes no part, and why; part of the report. */
+  skip(peer: string, reason: string): void;
+  /** Which peer took part, in which version and with which settings; part of the report. */
+  took(peer: PeerNote): void;
+}
+
+/** A peer of a bench, as the report names it. */
+export interface PeerNote {
+  readonly name: string;
+  readonly version: string;
+  readonly settings: string;
+  /** What it does not do that readmesh does, or the other way round. */
+  readonly caveat?: string;
+}
+
+export interface Skip {
+  readonly peer: string;
+  readonly reason: string;
 }
 
 export interface Series {
@@ -49,6 +67,8 @@ export interface Comparison {
   readonly ratio: number;
   /** Least ratio that is aimed for; absent when there is none. */
   readonly bar?: number;
+  /** The bar is the greatest ratio instead: the figures are times or sizes. */
+  readonly atMost?: true;
 }
 
 export interface Distribution {
@@ -57,11 +77,27 @@ export interface Distribution {
   readonly samples: number;
   readonly p50: number;
   readonly p99: number;
+  /** Value at each hundredth, from 0 to 100: what a plot draws. */
+  readonly hundredths?: readonly number[];
+}
+
+/** A figure that depends on another one: a line in a plot. */
+export interface Curve {
+  /** Curves of one plot share it. */
+  readonly plot: string;
+  readonly label: string;
+  readonly x: string;
+  readonly y: string;
+  readonly points: readonly (readonly [x: number, y: number])[];
 }
 
 export interface Result {
   readonly comparisons: readonly Comparison[];
   readonly distributions?: readonly Distribution[];
+  readonly curves?: readonly Curve[];
+  /** Peers that were not installed; filled in by the harness. */
+  readonly skipped?: readonly Skip[];
+  readonly peers?: readonly PeerNote[];
   /** What else a reader needs to understand the figures. */
   readonly remarks?: readonly string[];
 }
@@ -74,7 +110,7 @@ export interface Contender {
   after?(number: number): Promise<void> | void;
 }
 
-const ROUNDS: Record<Scale, number> = { full: 5, quick: 3, smoke: 2 };
+const ROUNDS: Record<Scale, number> = { full: 7, quick: 5, smoke: 2 };
 const SMOKE_ROWS = 2_000;
 const QUICK_ROWS = 100_000;
 const SEED = 42;
@@ -111,15 +147,43 @@ export async function interleave(
 /** `bar` is not part of a smoke run. */
 export function compare(
   context: Context,
-  figures: { name: string; unit: string; subject: Series; baseline: Series; bar?: number },
+  figures: { name: string; unit: string; subject: Series; baseline: Series; bar?: number; atMost?: true },
 ): Comparison {
-  const { bar, ...rest } = figures;
+  const { bar, atMost, ...rest } = figures;
   const judged = bar !== undefined && context.scale !== 'smoke';
-  return { ...rest, ratio: rest.subject.p50 / rest.baseline.p50, ...(judged ? { bar } : {}) };
+  const ratio = rest.subject.p50 / rest.baseline.p50;
+  return { ...rest, ratio, ...(judged ? { bar, ...(atMost === undefined ? {} : { atMost }) } : {}) };
+}
+
+/** One subject against each of several baselines; those that took no part are left out. */
+export function compareAll(
+  context: Context,
+  figures: { name: string; unit: string; subject: Series; atMost?: true },
+  baselines: readonly { readonly series: Series | undefined; readonly bar?: number }[],
+): Comparison[] {
+  return baselines.flatMap(({ series, bar }) =>
+    series === undefined
+      ? []
+      : compare(context, { ...figures, baseline: series, ...(bar === undefined ? {} : { bar }) }),
+  );
+}
+
+/** Undefined when there is no bar to judge by. */
+export function holds({ bar, atMost, ratio }: Comparison): boolean | undefined {
+  if (bar === undefined) return undefined;
+  return atMost === true ? ratio <= bar : ratio >= bar;
+}
+
+/** The greater figures: whichever API of a peer serves it best. */
+export function fastest(series: readonly Series[]): Series {
+  return series.reduce((best, next) => (next.p50 > best.p50 ? next : best));
 }
 
 export function distribution(name: string, unit: string, samples: readonly number[]): Distribution {
-  return { name, unit, samples: samples.length, p50: median(samples), p99: percentile(samples, 0.99) };
+  const sorted = [...samples].sort((a, b) => a - b);
+  const hundredths = Array.from({ length: 101 }, (_, i) => atShare(sorted, i / 100));
+  const [p50, p99] = [median(sorted), atShare(sorted, 0.99)];
+  return { name, unit, samples: samples.length, p50, p99, hundredths };
 }
 
 export function median(values: readonly number[]): number {
@@ -130,7 +194,13 @@ export function median(values: readonly number[]): number {
 
 /** Nearest rank. */
 export function percentile(values: readonly number[], share: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
+  return atShare(
+    [...values].sort((a, b) => a - b),
+    share,
+  );
+}
+
+function atShare(sorted: readonly number[], share: number): number {
   return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)]!;
 }
 
@@ -152,6 +222,8 @@ export async function runInContext(
   scale: Scale,
 ): Promise<{ context: Context; result: Result }> {
   const folders: string[] = [];
+  const skipped: Skip[] = [];
+  const peers: PeerNote[] = [];
   const removeFolders = (): void => {
     for (const folder of folders.splice(0))
       rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
@@ -176,10 +248,18 @@ export async function runInContext(
     note: (text) => {
       if (scale !== 'smoke') process.stderr.write(`${bench.name}: ${text}\n`);
     },
+    skip: (peer, reason) => {
+      skipped.push({ peer, reason });
+      process.stderr.write(`${bench.name}: without ${peer}: ${reason}\n`);
+    },
+    took: (peer) => {
+      if (peers.every(({ name }) => name !== peer.name)) peers.push(peer);
+    },
   };
   process.once('exit', removeFolders);
   try {
-    return { context, result: await bench.run(context) };
+    const result = await bench.run(context);
+    return { context, result: { ...result, skipped, peers } };
   } finally {
     removeFolders();
     process.off('exit', removeFolders);

@@ -1,54 +1,106 @@
 /** A bench's result: as a table for people, as JSON for programs, with the machine and the versions beside it. */
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { cpus, release, totalmem } from 'node:os';
+import { cpus, loadavg, release, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import Table from 'cli-table3';
 import pc from 'picocolors';
 import { version } from '../src/node.js';
-import { type Comparison, type Context, type Result, readable } from './harness.js';
+import {
+  type Bench,
+  type Comparison,
+  type Context,
+  type Curve,
+  type Distribution,
+  holds,
+  type PeerNote,
+  type Result,
+  readable,
+  type Scale,
+  type Skip,
+} from './harness.js';
 
 const PACKAGES = ['classic-level', 'ws', 'msgpackr'];
 
-export function missedBars(result: Result): Comparison[] {
-  return result.comparisons.filter(({ bar, ratio }) => bar !== undefined && ratio < bar);
+/** One bench's result as JSON. */
+export interface Report {
+  readonly bench: string;
+  readonly summary: string;
+  readonly scale: Scale;
+  readonly seed: number;
+  readonly data: { readonly source: string; readonly rows: number };
+  readonly comparisons: readonly JudgedComparison[];
+  readonly distributions: readonly Distribution[];
+  readonly curves: readonly Curve[];
+  readonly peers: readonly PeerNote[];
+  readonly skipped: readonly Skip[];
+  readonly remarks: readonly string[];
+  readonly machine: Machine;
+  /** Processes that wanted a core, averaged over the minute before the report. More than a few: others worked, too. */
+  readonly load: number;
+  readonly versions: Readonly<Record<string, string>>;
 }
 
-export function toJson(name: string, context: Context, result: Result): string {
+export type JudgedComparison = Comparison & { readonly held?: boolean };
+
+export interface Machine {
+  readonly cpu: string;
+  readonly cores: number;
+  readonly memoryBytes: number;
+  readonly os: string;
+}
+
+export function missedBars(result: Pick<Result, 'comparisons'>): Comparison[] {
+  return result.comparisons.filter((comparison) => holds(comparison) === false);
+}
+
+export function toReport(bench: Pick<Bench, 'name' | 'summary'>, context: Context, result: Result): Report {
   const { scale, seed, data } = context;
-  const comparisons = result.comparisons.map((comparison) =>
-    comparison.bar === undefined ? comparison : { ...comparison, held: comparison.ratio >= comparison.bar },
-  );
-  const report = {
-    bench: name,
+  const comparisons = result.comparisons.map((comparison) => {
+    const held = holds(comparison);
+    return held === undefined ? comparison : { ...comparison, held };
+  });
+  return {
+    bench: bench.name,
+    summary: bench.summary,
     scale,
     seed,
     data: { source: data.source, rows: data.count },
     comparisons,
     distributions: result.distributions ?? [],
+    curves: result.curves ?? [],
+    peers: result.peers ?? [],
+    skipped: result.skipped ?? [],
     remarks: result.remarks ?? [],
     machine: machine(),
+    load: loadavg()[0]!,
     versions: versions(),
   };
+}
+
+export function toJson(report: Report): string {
   return JSON.stringify(report, undefined, 2);
 }
 
-export function toText(name: string, context: Context, result: Result): string {
-  const { cpu, cores } = machine();
-  const rounds = result.comparisons[0]?.subject.rounds.length ?? context.rounds;
+export function toText(report: Report): string {
+  const { bench, comparisons, distributions, remarks, skipped, machine } = report;
+  const rounds = comparisons[0]?.subject.rounds.length ?? 1;
   const lines = [
-    `${name}: medians of ${rounds} rounds in turn, on ${cores} x ${cpu}, Node ${process.version}`,
+    `${bench}: medians of ${rounds} rounds in turn, on ${machine.cores} x ${machine.cpu}, ` +
+      `Node ${report.versions.node}, load ${report.load.toFixed(1)}`,
   ];
-  lines.push(comparisonTable(result.comparisons));
-  const { distributions = [], remarks = [] } = result;
+  if (comparisons.length > 0) lines.push(comparisonTable(comparisons));
   if (distributions.length > 0) {
     const table = new Table({ head: ['', 'p50', 'p99', 'unit', 'samples'], style: { head: [], border: [] } });
     for (const { name: what, p50, p99, unit, samples } of distributions)
       table.push([what, readable(p50), readable(p99), unit, readable(samples)]);
     lines.push(table.toString());
   }
+  for (const { plot, label, points } of report.curves)
+    lines.push(`${plot}, ${label}: ${points.map(([x, y]) => `${readable(x)}: ${readable(y)}`).join(', ')}`);
   lines.push(...remarks);
-  if (context.scale === 'smoke') lines.push('a smoke run: these figures mean nothing');
+  for (const { peer, reason } of skipped) lines.push(`without ${peer}: ${reason}`);
+  if (report.scale === 'smoke') lines.push('a smoke run: these figures mean nothing');
   return lines.join('\n');
 }
 
@@ -59,22 +111,24 @@ function comparisonTable(comparisons: readonly Comparison[]): string {
     style: { head: [], border: [] },
   });
   const color = pc.createColors(process.stdout.isTTY === true && pc.isColorSupported);
-  for (const { name, subject, baseline, unit, ratio, bar } of comparisons) {
-    const verdict = bar === undefined ? '' : ratio >= bar ? color.green('held') : color.red('missed');
+  for (const comparison of comparisons) {
+    const { name, subject, baseline, unit, ratio, bar, atMost } = comparison;
+    const held = holds(comparison);
+    const verdict = held === undefined ? '' : held ? color.green('held') : color.red('missed');
     table.push([
       name,
       `${subject.label}\n${readable(subject.p50)}`,
       `${baseline.label}\n${readable(baseline.p50)}`,
       unit,
       ratio.toFixed(2),
-      bar === undefined ? '' : `>= ${bar}`,
+      bar === undefined ? '' : `${atMost === true ? '<=' : '>='} ${bar}`,
       verdict,
     ]);
   }
   return table.toString();
 }
 
-function machine(): { cpu: string; cores: number; memoryBytes: number; os: string } {
+function machine(): Machine {
   const processors = cpus();
   return {
     cpu: processors[0]?.model.trim() ?? 'unknown',

@@ -16,7 +16,14 @@ import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { ReadmeshError } from './errors.js';
 import type { NodeOptions } from './node/options.js';
-import { CORE_DEFAULTS, type CoreOptions, DEFAULT_CLUSTER, DEFAULT_DATA, DEFAULT_PORT } from './options.js';
+import {
+  CORE_DEFAULTS,
+  type CoreOptions,
+  DEFAULT_CLUSTER,
+  DEFAULT_DATA,
+  DEFAULT_PORT,
+  MAY_BE_ZERO,
+} from './options.js';
 import { parseWith, splitList } from './schema.js';
 
 /** Flags of `serve` as the command line hands them over; absent when not given. */
@@ -33,6 +40,7 @@ export interface ServeFlags {
   rebuild?: boolean;
   found?: boolean;
   insecureNoAuth?: boolean;
+  readThrough?: boolean;
 }
 
 const FILE_BYTES_MAX = 1_048_576;
@@ -41,9 +49,6 @@ const DAY_MS = 86_400_000;
 const ENVELOPE_BYTES_MAX = 262_144;
 
 const text = z.string('must be text').min(1, 'must not be empty');
-
-/** Options that may be 0, which turns what they bound off. */
-const MAY_BE_ZERO: readonly string[] = ['cacheBytesMax'];
 
 function tuningShape(): Record<string, z.ZodOptional<z.ZodNumber>> {
   const shape: Record<string, z.ZodOptional<z.ZodNumber>> = {};
@@ -66,6 +71,7 @@ const fileSchema = z.strictObject(
     name: text.optional(),
     host: text.optional(),
     insecureNoAuth: z.boolean('must be true or false').optional(),
+    readThrough: z.boolean('must be true or false').optional(),
     tuning: z.strictObject(tuningShape(), 'must be a list of NAME: NUMBER').optional(),
   },
   'must hold NAME: VALUE lines',
@@ -148,6 +154,7 @@ export function mergeConfig(flags: ServeFlags, file: FileConfig): NodeOptions & 
     rebuild: flags.rebuild ?? false,
     found: flags.found ?? false,
     insecureNoAuth: flags.insecureNoAuth ?? file.insecureNoAuth ?? false,
+    readThrough: flags.readThrough ?? file.readThrough ?? false,
     tuning: definedOnly(file.tuning ?? {}),
   };
 }

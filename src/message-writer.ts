@@ -63,9 +63,10 @@ function write(message: PeerMessage): void {
       int(message.session);
       return pairs(message.heads);
     case 'pull-range':
-      begin(9, 2);
+      begin(9, 3);
       int(message.session);
-      return message.after === null ? writer.nil() : text(message.after);
+      textOrNil(message.after);
+      return textOrNil(message.until);
     case 'session-opened':
       begin(10, 2);
       int(message.session);
@@ -80,10 +81,11 @@ function write(message: PeerMessage): void {
     case 'chunk-ack':
       begin(12, 2);
       int(message.session);
-      return int(message.index);
+      return int(message.count);
     case 'session-end':
-      begin(13, 2);
+      begin(13, 3);
       int(message.session);
+      writer.bool(message.asked);
       return int(END_CODES.indexOf(message.code));
     case 'graft':
       begin(14, 1);
@@ -93,6 +95,52 @@ function write(message: PeerMessage): void {
       text(message.origin);
       int(message.counter);
       return writer.bool(message.suspect);
+    case 'plan-ask':
+      begin(28, 3);
+      int(message.plan);
+      int(message.rangeBytes);
+      return int(message.rangesMax);
+    case 'plan':
+      begin(29, 4);
+      int(message.plan);
+      texts(message.keys);
+      int(message.entries);
+      return int(message.bytes);
+    case 'digest-root':
+      begin(20, 2);
+      text(message.vectorHash);
+      return writer.bin(message.root);
+    case 'ask-sums':
+      begin(21, 2);
+      int(message.question);
+      writer.array(message.spans.length * 2);
+      for (const { after, to } of message.spans) {
+        text(after);
+        textOrNil(to);
+      }
+      return;
+    case 'sums':
+      begin(22, 2);
+      int(message.question);
+      writer.array(message.sums.length);
+      for (const sum of message.sums) writer.bin(sum);
+      return;
+    case 'ask-entries':
+      begin(23, 5);
+      int(message.question);
+      writer.bool(message.full);
+      text(message.after);
+      textOrNil(message.to);
+      return texts(message.keys);
+    case 'entries': {
+      begin(24, 5);
+      int(message.question);
+      writer.bool(message.answered);
+      textOrNil(message.reached);
+      const { keys, items, rows } = message;
+      records(items.length > 0 ? keys : [], items);
+      return records(items.length > 0 ? [] : keys, rows);
+    }
     case 'seals':
       return writeSeals(message);
     case 'seals-hash':
@@ -118,6 +166,11 @@ function int(value: number): void {
 
 function text(value: string): void {
   if (!writer.str(value)) throw new ReadmeshError('INTERNAL', 'a text of ours holds a lone surrogate');
+}
+
+function textOrNil(value: string | null): void {
+  if (value === null) writer.nil();
+  else text(value);
 }
 
 function texts(values: readonly string[]): void {

@@ -27,6 +27,12 @@ const INT64_MIN = -(2n ** 63n);
 const INT64_MAX = 2n ** 63n - 1n;
 const UINT64_MAX = 2n ** 64n - 1n;
 
+const SLAB_BYTES = 8_192;
+/** Longer results get a buffer of their own, which is then copied by one call. */
+const SLAB_TAKE_MAX = 64;
+let slab = new ArrayBuffer(SLAB_BYTES);
+let slabUsed = 0;
+
 /** Writes one message after the other into a scratch buffer of its own; `take` copies each out. */
 export class MsgpackWriter {
   #bytes = new Uint8Array(SCRATCH_BYTES);
@@ -50,7 +56,21 @@ export class MsgpackWriter {
   /** What was written since `start`, as bytes of its own. */
   take(): Uint8Array {
     if (this.#at > this.#bytesMax) throw this.#tooLarge(this.#bytesMax);
-    return this.#bytes.slice(0, this.#at);
+    return this.#at <= SLAB_TAKE_MAX ? this.#takeShort() : this.#bytes.slice(0, this.#at);
+  }
+
+  /** A view into a slab: an array buffer of its own costs more than everything else about a short value. */
+  #takeShort(): Uint8Array {
+    const length = this.#at;
+    if (slabUsed + length > SLAB_BYTES) {
+      slab = new ArrayBuffer(SLAB_BYTES);
+      slabUsed = 0;
+    }
+    const out = new Uint8Array(slab, slabUsed, length);
+    slabUsed += length;
+    const bytes = this.#bytes;
+    for (let i = 0; i < length; i++) out[i] = bytes[i]!;
+    return out;
   }
 
   nil(): void {

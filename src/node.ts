@@ -1,4 +1,5 @@
 /** Starting a node: what the daemon (bin/) builds on. The parts are in src/node/. */
+import type { ReadmeshError } from './errors.js';
 import { Node } from './node/node.js';
 import type { NodeOptions } from './node/options.js';
 import { EmbeddedReplica } from './node/replica.js';
@@ -17,6 +18,8 @@ export interface RunningNode {
   readonly listening: string;
   /** Resolves once reads are served; rejects after `timeoutMs` (default: waits for ever). */
   ready(timeoutMs?: number): Promise<void>;
+  /** Resolves, with the reason, when the node ended by itself because its store is lost. */
+  readonly ended: Promise<ReadmeshError>;
   /** Drains, then closes everything. */
   close(): Promise<void>;
 }
@@ -30,6 +33,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     address: node.address,
     listening: node.listening,
     ready: (timeoutMs = 2 ** 31 - 1) => node.ready('local', timeoutMs),
+    ended: node.ended,
     close: () => node.close(),
   };
 }

@@ -23,8 +23,11 @@ export const CLUSTER_DEFAULTS = {
 
 /** Caps and times of one host. */
 export const HOST_DEFAULTS = {
-  /** Rows after which a batch of the group commit is closed. More starve readers of the event loop, fewer cost an fsync each. */
-  commitRowsMax: 512,
+  /**
+   * Rows after which a batch of the group commit is closed. More starve readers of the event loop, fewer cost an
+   * fsync each. A call of `batch` may bring as many anyway, and arrives elsewhere as one frame.
+   */
+  commitRowsMax: 1_024,
   /** Bytes after which it is closed. */
   commitBytesMax: 262_144,
   /** Rows not yet written, above which local writes get OVERLOADED. */
@@ -49,6 +52,21 @@ export const HOST_DEFAULTS = {
   sessionsServedMax: 4,
   /** A session without progress for this long is given up, ms. */
   sessionStallMs: 10_000,
+  /** A bootstrap runs in ranges of about so many bytes, the unit in which sources share it, and at most so many. */
+  bootstrapRangeBytes: 4_194_304,
+  bootstrapRangesMax: 64,
+  /** Peers that a bootstrap copies from at once. More are faster until the own disk or line is the limit. */
+  bootstrapSourcesMax: 3,
+  /** A bootstrap takes at most so many bytes per second on average; 0: no limit. */
+  bootstrapBytesPerSecond: 0,
+  /** Comparing copies: ranges and entries of one question. More are fewer round trips, and longer ones. */
+  reconcileSpansMax: 16,
+  reconcileEntriesMax: 1_024,
+  /** What comparing and mending may fetch from peers, bytes a second. Raise it to mend sooner, lower it to spare slow lines. */
+  reconcileBytesPerSecond: 1_048_576,
+  /** Pause before a peer that still differs after mending is compared with again, ms; it doubles. */
+  reconcileRetryMinMs: 2_000,
+  reconcileRetryMaxMs: 300_000,
   /** Reconnects: first and longest delay, ms; jittered. */
   redialMinMs: 100,
   redialMaxMs: 5_000,
@@ -61,6 +79,9 @@ export type ClusterOptions = Widen<typeof CLUSTER_DEFAULTS>;
 export type HostOptions = Widen<typeof HOST_DEFAULTS>;
 /** What the replication core is configured with. */
 export type CoreOptions = ClusterOptions & HostOptions;
+
+/** Options that may be 0, which turns what they bound off. */
+export const MAY_BE_ZERO: readonly string[] = ['cacheBytesMax', 'bootstrapBytesPerSecond'];
 
 export const CORE_DEFAULTS: CoreOptions = { ...CLUSTER_DEFAULTS, ...HOST_DEFAULTS };
 

@@ -13,13 +13,20 @@
  *      6 ack             flushed, [frame, ...]
  *      7 prune           [origin, ...]
  *      8 pull            session, [origin, head, ...]
- *      9 pull-range      session, after or nil
+ *      9 pull-range      session, after or nil, until or nil
  *     10 session-opened  session, [origin, head, ...]
  *     11 chunk           session, index, last, [origin, top, ...], [key, row, ...]
- *     12 chunk-ack       session, index
- *     13 session-end     session, code
+ *     12 chunk-ack       session, count
+ *     13 session-end     session, asked, code
  *     14 graft           [origin, ...]
  *     15 pulse           origin, counter, suspect
+ *     20 digest-root     vectorHash, sum
+ *     21 ask-sums        question, [after, to or nil, ...]
+ *     22 sums            question, [sum, ...]
+ *     23 ask-entries     question, full, after, to or nil, [key, ...]
+ *     24 entries         question, answered, reached or nil, [key, item, ...], [key, row, ...]
+ *     28 plan-ask        plan, rangeBytes, rangesMax
+ *     29 plan            plan, [key, ...], entries, bytes
  *     32 seals           reply, [origin, head, seal, forgotten, stamp, ...],
  *                        [member, version, membersHash, forgotten, proven, [origin, head, top, state, ...], ...]
  *     33 seals-hash      hash
@@ -27,7 +34,7 @@
  * Lists of entries are flat. Integers are msgpack integers (never floats) from 0 to 2^53 - 1, sequence numbers
  * to 2^48 - 1. Origins, uids and runs are 16 lower-case hex digits as text, stamps 32; keys are text; rows are
  * binary in their canonical bytes (core/entry.ts), each with a checksum that binds it to its key. Phases: 0 new,
- * 1 bootstrapping, 2 ready. Codes of session-end: 0 busy, 1 not-ready, 2 failed, 3 cancelled.
+ * 1 bootstrapping, 2 ready. Sums are 44 bytes (core/digest-sum.ts), items 1 or 49 (core/reconcile-item.ts). Codes of session-end: 0 busy, 1 not-ready, 2 failed, 3 cancelled.
  *
  * Compatibility: `hello` and `refuse` must stay readable across versions, so that a link between two versions
  * ends with a reason. Later versions may append fields to these two, and readers skip what they do not know.
@@ -37,18 +44,25 @@
  * PROTOCOL_ERROR; it takes time and memory in proportion to the frame.
  */
 import { checksum } from './checksum.js';
+import { SUM_BYTES } from './core/digest-sum.js';
 import { assertRow, KEY_BYTES_MAX } from './core/entry.js';
 import type {
+  AskSums,
   Beat,
   Chunk,
+  Entries,
   Hello,
+  KeySpan,
   Members,
   PeerMessage,
   PeerPhase,
+  Plan,
   Push,
   Seals,
+  Sums,
   VectorEntry,
 } from './core/messages.js';
+import { isItem } from './core/reconcile-item.js';
 import {
   FORGOTTEN,
   REPORT_ENTRIES_MAX,
@@ -67,7 +81,9 @@ import {
   END_CODES,
   FRAME_ENTRIES_MAX,
   FRAME_MEMBERS_MAX,
+  FRAME_RANGES_MAX,
   FRAME_RECORDS_MAX,
+  FRAME_SPANS_MAX,
   HASH_DIGITS_MAX,
   HELLO_FIELDS,
   NAME_BYTES_MAX,
@@ -129,6 +145,7 @@ function reader(
   return { what, fields, open, read };
 }
 
+/** By type. There are holes between them. */
 const READERS: (MessageReader | undefined)[] = [
   reader('hello', HELLO_FIELDS, readHello, true),
   reader(
@@ -159,10 +176,11 @@ const READERS: (MessageReader | undefined)[] = [
     session: frame.uint('session'),
     heads: readPairs(frame, 'heads', SEQ_MAX),
   })),
-  reader('pull-range', 3, (frame) => ({
+  reader('pull-range', 4, (frame) => ({
     type: 'pull-range',
     session: frame.uint('session'),
     after: frame.strOrNil('after', 1, KEY_BYTES_MAX),
+    until: frame.strOrNil('until', 1, KEY_BYTES_MAX),
   })),
   reader('session-opened', 3, (frame) => ({
     type: 'session-opened',
@@ -173,11 +191,12 @@ const READERS: (MessageReader | undefined)[] = [
   reader('chunk-ack', 3, (frame) => ({
     type: 'chunk-ack',
     session: frame.uint('session'),
-    index: frame.uint('index'),
+    count: frame.uint('count'),
   })),
-  reader('session-end', 3, (frame) => ({
+  reader('session-end', 4, (frame) => ({
     type: 'session-end',
     session: frame.uint('session'),
+    asked: frame.bool('asked'),
     code: END_CODES[frame.uint('code', END_CODES.length - 1)]!,
   })),
   reader('graft', 2, (frame) => ({
@@ -191,6 +210,85 @@ const READERS: (MessageReader | undefined)[] = [
     suspect: frame.bool('suspect'),
   })),
 ];
+READERS[28] = reader('plan-ask', 4, (frame) => ({
+  type: 'plan-ask',
+  plan: frame.uint('plan'),
+  rangeBytes: frame.uint('rangeBytes'),
+  rangesMax: frame.uint('rangesMax'),
+}));
+READERS[29] = reader('plan', 5, readPlan);
+
+READERS[20] = reader('digest-root', 3, (frame) => ({
+  type: 'digest-root',
+  vectorHash: frame.hexUpTo('vectorHash', HASH_DIGITS_MAX),
+  root: readSum(frame),
+}));
+READERS[21] = reader('ask-sums', 3, readAskSums);
+READERS[22] = reader('sums', 3, readSums);
+READERS[23] = reader('ask-entries', 6, (frame) => ({
+  type: 'ask-entries',
+  question: frame.uint('question'),
+  full: frame.bool('full'),
+  after: frame.str('after', 0, KEY_BYTES_MAX),
+  to: frame.strOrNil('to', 1, KEY_BYTES_MAX),
+  keys: readKeys(frame),
+}));
+READERS[24] = reader('entries', 6, readEntries);
+
+function readSum(frame: FrameReader): Uint8Array {
+  const sum = frame.bin('sum');
+  // It is kept, unlike the frame.
+  return sum.length === SUM_BYTES
+    ? sum.slice()
+    : frame.fail('sum', `has ${sum.length} bytes, not ${SUM_BYTES}`);
+}
+
+function readAskSums(frame: FrameReader): AskSums {
+  const question = frame.uint('question');
+  const spans: KeySpan[] = [];
+  for (let left = frame.array('spans', FRAME_SPANS_MAX, 2); left > 0; left--)
+    spans.push({ after: frame.str('after', 0, KEY_BYTES_MAX), to: frame.strOrNil('to', 1, KEY_BYTES_MAX) });
+  return { type: 'ask-sums', question, spans };
+}
+
+function readSums(frame: FrameReader): Sums {
+  const question = frame.uint('question');
+  const sums: Uint8Array[] = [];
+  for (let left = frame.array('sums', FRAME_SPANS_MAX); left > 0; left--) sums.push(readSum(frame));
+  return { type: 'sums', question, sums };
+}
+
+function readKeys(frame: FrameReader): string[] {
+  const keys: string[] = [];
+  for (let left = frame.array('keys', FRAME_RECORDS_MAX); left > 0; left--)
+    keys.push(frame.str('key', 1, KEY_BYTES_MAX));
+  return keys;
+}
+
+function readEntries(frame: FrameReader): Entries {
+  const question = frame.uint('question');
+  const answered = frame.bool('answered');
+  const reached = frame.strOrNil('reached', 1, KEY_BYTES_MAX);
+  const keys: string[] = [];
+  const items: Uint8Array[] = [];
+  for (let left = frame.array('items', FRAME_RECORDS_MAX, 2); left > 0; left--) {
+    keys.push(frame.str('key', 1, KEY_BYTES_MAX));
+    const item = frame.bin('item');
+    if (!isItem(item)) frame.fail('item', `has ${item.length} bytes`);
+    items.push(item);
+  }
+  const records = readRecords(frame);
+  if (items.length > 0 && records.keys.length > 0) frame.fail('rows', 'come without items only');
+  return {
+    type: 'entries',
+    question,
+    answered,
+    reached,
+    keys: items.length > 0 ? keys : records.keys,
+    items,
+    rows: records.rows,
+  };
+}
 READERS[32] = reader('seals', 4, readSeals);
 READERS[33] = reader('seals-hash', 2, (frame) => ({
   type: 'seals-hash',
@@ -329,6 +427,14 @@ function readRecords(frame: FrameReader): Records {
     rows[i] = row;
   }
   return { keys, rows };
+}
+
+function readPlan(frame: FrameReader): Plan {
+  const plan = frame.uint('plan');
+  const keys: string[] = [];
+  for (let left = frame.array('keys', FRAME_RANGES_MAX); left > 0; left--)
+    keys.push(frame.str('keys', 1, KEY_BYTES_MAX));
+  return { type: 'plan', plan, keys, entries: frame.uint('entries'), bytes: frame.uint('bytes') };
 }
 
 function readFrames(frame: FrameReader): number[] {

@@ -71,7 +71,8 @@ export interface ReadyOptions {
   timeoutMs?: number;
 }
 
-export type Phase = 'founding' | 'joining' | 'bootstrapping' | 'ready' | 'expelled' | 'failed' | 'closed';
+/** `degraded`: the store refuses writes; reads go on where they can. */
+export type Phase = 'founding' | 'joining' | 'bootstrapping' | 'ready' | 'expelled' | 'degraded' | 'closed';
 
 export interface MemberStatus {
   name: string;
@@ -93,6 +94,29 @@ export interface HealthIssue {
   message: string;
 }
 
+export interface BootstrapStatus {
+  /** Members copied from since the start. */
+  sources: { name: string; entries: number; bytes: number }[];
+  /** Received since the start of this process. */
+  entries: number;
+  bytes: number;
+  /** Copied by an earlier one, and not fetched again. */
+  resumedEntries: number;
+  resumedBytes: number;
+  /** Estimates of all there is to copy; absent while unknown. */
+  totalEntries?: number;
+  totalBytes?: number;
+  /** Ranges of keys, and how many of them are complete. */
+  ranges: number;
+  rangesDone: number;
+  /** Of the last seconds. */
+  bytesPerSecond: number;
+  /** Estimate; absent when there is no basis for one. */
+  remainingMs?: number;
+  elapsedMs: number;
+  complete: boolean;
+}
+
 export interface Status {
   cluster: string;
   /** Identity of this founding of the cluster, 16 hex digits. Empty while joining. */
@@ -108,13 +132,37 @@ export interface Status {
   members: MemberStatus[];
   /** Version vector of what is written to this node's disk: head per origin. */
   heads: Record<string, number>;
-  bootstrap?: { source: string; entries: number; bytes: number; elapsedMs: number };
+  /** How the copying of everything from other members goes, or went; absent if there was none since the start. */
+  bootstrap?: BootstrapStatus;
+  /** What this node knows about its copy being whole and equal to the others'. */
+  digest: {
+    /** Entries, tombstones included. */
+    keys: number;
+    /** Sums over all entries, 64 hex digits: equal on members with equal heads. Empty until it is known. */
+    root: string;
+    /** How much of the store was read since the start, if it was not closed in order; else 100. */
+    builtPercent: number;
+    /** The store lost or changed records, and no peer's equal digest has removed the doubt since. */
+    doubt: boolean;
+    /** Since when this copy has been proved equal to that of every linked member, ms ago. Absent: not yet. */
+    lastProvedMs?: number;
+  };
   queues: {
     /** Local and received records not yet written, and their bytes. */
     pendingRows: number;
     pendingBytes: number;
     /** Local writes that wait for their acknowledgement. */
     unacknowledged: number;
+  };
+  /** State of the store on disk. */
+  store?: {
+    /** Why writes are refused at present; reads go on unless `readable` is false. */
+    failure?: { message: string; forMs: number; attempts: number };
+    readable: boolean;
+    /** Reopenings after a write error since the start. */
+    reopenings: number;
+    /** What spoke against the store when it was last opened: `unproved`, `lost-batches`, `torn-log`, `write-error`. */
+    evidence: string[];
   };
   counters: Record<string, number>;
   uptimeMs: number;

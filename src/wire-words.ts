@@ -8,8 +8,12 @@ import type { PeerPhase, SessionEnd } from './core/messages.js';
 export const FRAME_RECORDS_MAX = 65_536;
 /** Most entries of every other list: origins, heads, frames. */
 export const FRAME_ENTRIES_MAX = 65_536;
+/** Most ranges of one question. */
+export const FRAME_SPANS_MAX = 1_024;
 /** Most members, and most removed origins. */
 export const FRAME_MEMBERS_MAX = 4_096;
+/** Most keys of one plan. */
+export const FRAME_RANGES_MAX = 4_096;
 /** Bytes of UTF-8. */
 export const NAME_BYTES_MAX = 128;
 export const ADDRESS_BYTES_MAX = 256;

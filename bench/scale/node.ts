@@ -21,6 +21,7 @@ class Disk {
 
   apply(batch: StoreBatch): void {
     for (const [key, { row }] of batch.rows) this.rows.set(key, row);
+    for (const key of batch.removals?.keys() ?? []) this.rows.delete(key);
     for (const [origin, head] of batch.heads) this.heads.set(origin, head);
   }
 
@@ -37,8 +38,10 @@ class Disk {
   }
 
   /** Keys of the simulation are ASCII: their order as text is their order as bytes. */
-  after(key: string | null): Records {
-    const keys = [...this.rows.keys()].filter((k) => key === null || k > key).sort();
+  after(key: string | null, to?: string): Records {
+    const keys = [...this.rows.keys()]
+      .filter((k) => (key === null || k > key) && (to === undefined || k <= to))
+      .sort();
     return { keys, rows: keys.map((k) => this.rows.get(k)!) };
   }
 }
@@ -201,13 +204,21 @@ export class ScaleNode {
       }
       case 'open-scan': {
         const { scan, what } = effect;
-        const records = 'above' in what ? this.disk.above(what.above) : this.disk.after(what.after);
+        const records =
+          'above' in what
+            ? this.disk.above(what.above)
+            : this.disk.after(what.after, what.until ?? undefined);
         const heads = new Map(this.disk.heads);
         this.#scans.set(scan, { records, at: 0, tops: this.disk.tops() });
         return this.#later(0.2, () => this.input({ type: 'scan-opened', scan, heads }));
       }
       case 'read-scan':
         return this.#readScan(effect.scan, effect.rowsMax, effect.bytesMax);
+      case 'plan': {
+        // Copies here are small: one range.
+        const { plan } = effect;
+        return this.#later(0.2, () => this.input({ type: 'planned', plan, keys: [], entries: 0, bytes: 0 }));
+      }
       case 'close-scan':
         this.#scans.delete(effect.scan);
         return;
@@ -226,6 +237,7 @@ export class ScaleNode {
       case 'changed':
       case 'state':
       case 'log':
+      case 'set-aside':
       case 'removed-member':
         return;
     }

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import pc from 'picocolors';
 import type { MemberStatus, Status } from '../../src/read-store.js';
 import type { VerifyReport } from '../../src/service.js';
+import { bootstrapText } from '../cli/bootstrap.js';
 import { type Cli, type ClientFlags, clientOptions, withClient } from '../cli/command.js';
 import { bytes, counted, duration, printable, table } from '../cli/format.js';
 
@@ -117,10 +118,7 @@ function renderStatus(status: Status): string {
     `up         ${duration(status.uptimeMs)}, version ${printable(status.version)}`,
     `queues     ${counted(queues.pendingRows, 'record')} (${bytes(queues.pendingBytes)}) to write, ${counted(queues.unacknowledged, 'write')} to acknowledge`,
   ];
-  if (bootstrap !== undefined)
-    lines.push(
-      `bootstrap  ${counted(bootstrap.entries, 'entry', 'entries')}, ${bytes(bootstrap.bytes)} in ${duration(bootstrap.elapsedMs)} from ${printable(bootstrap.source)}`,
-    );
+  if (bootstrap !== undefined) lines.push(`bootstrap  ${bootstrapText(bootstrap)}`);
   if (issues.length === 0) lines.push(`health     ${ready ? pc.green('no issues') : 'no issues'}`);
   for (const { code, message } of issues)
     lines.push(`${pc.yellow('health')}     ${code}: ${printable(message)}`);

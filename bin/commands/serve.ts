@@ -10,14 +10,16 @@ import type { ServeFlags } from '../../src/config.js';
 import { isReadmeshError, ReadmeshError } from '../../src/errors.js';
 import type { RunningNode } from '../../src/node.js';
 import { DEFAULT_CLUSTER, DEFAULT_DATA, DEFAULT_PORT } from '../../src/options.js';
+import { bootstrapText, progressLine } from '../cli/bootstrap.js';
 import type { Cli } from '../cli/command.js';
-import { bytes, counted, duration } from '../cli/format.js';
 import type { Log } from '../cli/logging.js';
 import { Terminal } from '../cli/terminal.js';
 
 /** A stop that takes longer is cut off, ms. The node's own parts have shorter deadlines. */
 const STOP_MS_MAX = 9_000;
+/** How often the bar on a terminal is drawn, and a line of log written where there is none, ms. */
 const PROGRESS_MS = 250;
+const PROGRESS_LOG_MS = 5_000;
 /** Exit code of a fault of ours: EX_SOFTWARE of sysexits.h. */
 const EXIT_FAULT = 70;
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
@@ -55,6 +57,10 @@ export function addServe(program: Command, cli: Cli): void {
       'set a store that cannot be trusted aside (nothing is deleted) and copy from the cluster anew',
     )
     .option('--found', 'found a cluster although --join is given')
+    .option(
+      '--read-through',
+      'until everything is copied, answer what is missing by asking a member that is ready (/readyz stays 503)',
+    )
     .option(
       '--insecure-no-auth',
       'allow listening beyond loopback, without authentication: only on a network you trust',
@@ -104,36 +110,46 @@ async function serve(flags: ServeFlags): Promise<number> {
     { event: 'started', listen: node.listening, data: options.data, cluster: options.cluster },
     'started',
   );
-  const progress = terminal === undefined ? undefined : showProgress(terminal, node);
+  const endProgress = showProgress(terminal, log, node);
   const failed = await Promise.race([
     node.ready().then(
       () => undefined,
       (error: unknown) => error,
     ),
     stop.requested,
+    node.ended,
   ]);
-  progress?.();
-  if (stop.signal === undefined && failed !== undefined) {
-    await node.close();
-    await log.flush();
-    throw failed;
-  }
+  endProgress();
+  if (stop.signal === undefined && failed !== undefined) return await endWith(failed, node, log);
   if (stop.signal === undefined) {
     process.stdout.write(`${readyLine(node, options.data)}\n`);
-    logger.info({ event: 'ready' }, 'ready');
-    await stop.requested;
+    const { bootstrap } = node.service.status();
+    logger.info({ event: 'ready', ...(bootstrap === undefined ? {} : { bootstrap }) }, 'ready');
+    const ended = await Promise.race([stop.requested, node.ended]);
+    if (ended !== undefined) return await endWith(ended, node, log);
   }
   logger.info({ event: 'stopping', signal: stop.signal }, 'stopping');
+  await close(node, log);
+  logger.info({ event: 'stopped' }, 'stopped');
+  await log.flush();
+  return 0;
+}
+
+/** The node cannot go on: ends it, and throws why. */
+async function endWith(why: unknown, node: RunningNode, log: Log): Promise<never> {
+  await close(node, log);
+  await log.flush();
+  throw why;
+}
+
+async function close(node: RunningNode, { logger, flushSync }: Log): Promise<void> {
   const cutOff = setTimeout(() => {
     logger.error({ event: 'stop-overdue' }, `not stopped within ${STOP_MS_MAX} ms: ending`);
-    log.flushSync();
+    flushSync();
     process.exit(EXIT_FAULT);
   }, STOP_MS_MAX);
   await node.close();
   clearTimeout(cutOff);
-  logger.info({ event: 'stopped' }, 'stopped');
-  await log.flush();
-  return 0;
 }
 
 function readyLine(node: RunningNode, data: string): string {
@@ -189,20 +205,17 @@ function withRebuildAdvice(error: unknown): unknown {
   );
 }
 
-/** Returns what ends it. */
-function showProgress(terminal: Terminal, node: RunningNode): () => void {
-  const timer = setInterval(() => {
-    const { phase, ready, bootstrap } = node.service.status();
-    if (ready) return terminal.progress('');
-    if (bootstrap === undefined) return terminal.progress(`${phase}: looking for the cluster`);
-    const { entries, bytes: size, elapsedMs, source } = bootstrap;
-    const rate = bytes((size / Math.max(1, elapsedMs)) * 1_000);
-    terminal.progress(
-      `${phase}: ${counted(entries, 'entry', 'entries')}, ${bytes(size)} (${rate}/s) in ${duration(elapsedMs)} from ${source}`,
-    );
-  }, PROGRESS_MS);
+/** On a terminal a bar, elsewhere a line of log now and then. Returns what ends it. */
+function showProgress(terminal: Terminal | undefined, log: Log, node: RunningNode): () => void {
+  const draw = (): void => terminal?.progress(progressLine(node.service.status()));
+  const note = (): void => {
+    const { ready, bootstrap } = node.service.status();
+    if (ready || bootstrap === undefined) return;
+    log.logger.info({ event: 'bootstrap-progress', ...bootstrap }, bootstrapText(bootstrap));
+  };
+  const timer = terminal === undefined ? setInterval(note, PROGRESS_LOG_MS) : setInterval(draw, PROGRESS_MS);
   return () => {
     clearInterval(timer);
-    terminal.progress('');
+    terminal?.progress('');
   };
 }

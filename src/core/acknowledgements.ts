@@ -7,9 +7,10 @@
  * answered is kept, and sent again to whoever connects or drains; once all its writes are settled or expired it
  * is forgotten.
  */
+import { originOf, seqOf, stampHexOf } from './entry.js';
 import type { Effect } from './io.js';
 import type { Push } from './messages.js';
-import type { StampHex } from './types.js';
+import type { Row, StampHex } from './types.js';
 
 export interface PendingWrite {
   readonly id: number;
@@ -17,8 +18,10 @@ export interface PendingWrite {
   readonly fsync: boolean;
   /** Monotonic ms. */
   readonly deadline: number;
-  readonly stamp: StampHex;
-  readonly token: string;
+  /** The stamp that the writer gave; undefined: that of `row`. */
+  readonly givenStamp: StampHex | undefined;
+  /** What answers the write (its last operation): its own record, or the one that superseded it. */
+  readonly row: Row;
   readonly superseded: boolean;
   /** Settled or expired. */
   done: boolean;
@@ -104,6 +107,24 @@ export class Acknowledgements {
     return out;
   }
 
+  /**
+   * Frames up to this one whose records the host has, but never acknowledged: it had no room for the frame, or its
+   * clock was behind, and a session brought the records later. `has` says so; it does not count by itself.
+   */
+  unanswered(host: string, last: number, has: (push: Push) => boolean): Push[] {
+    const out: Push[] = [];
+    for (const { frame, push, written } of this.#groups.values()) {
+      if (frame > last) break;
+      if (push !== undefined && !written.has(host) && has(push)) out.push(push);
+    }
+    return out;
+  }
+
+  /** The latest frame's number. */
+  get latest(): number {
+    return this.#frames;
+  }
+
   /** Rejects what is overdue; returns the next time to look, if any write still waits. */
   expire(now: number): number | undefined {
     let next: number | undefined;
@@ -132,7 +153,7 @@ export class Acknowledgements {
     for (const write of this.#pending) {
       if (write.done) continue;
       this.#finish(write);
-      this.#emit({ type: 'rejected', id: write.id, code, message, details: { stamp: write.stamp } });
+      this.#emit({ type: 'rejected', id: write.id, code, message, details: { stamp: stampOf(write) } });
     }
     this.#pending = [];
     this.#groups.clear();
@@ -148,8 +169,7 @@ export class Acknowledgements {
         continue;
       }
       this.#finish(write);
-      const { id, stamp, token, superseded } = write;
-      this.#emit({ type: 'settled', id, stamp, token, superseded, replicas: hosts });
+      this.#emit(settled(write, hosts));
     }
     group.writes = waiting;
   }
@@ -168,6 +188,18 @@ export class Acknowledgements {
   }
 }
 
+function stampOf({ givenStamp, row }: PendingWrite): StampHex {
+  return givenStamp ?? stampHexOf(row);
+}
+
+/** Stamp and token become text only here: thousands of writes wait at once, and each text would wait with them. */
+function settled(write: PendingWrite, hosts: number): Effect {
+  const { id, row, superseded } = write;
+  const stamp = stampOf(write);
+  const token = `${originOf(row)}.${seqOf(row)}.${stamp}`;
+  return { type: 'settled', id, stamp, token, superseded, replicas: hosts };
+}
+
 function ackTimeout(write: PendingWrite, hosts: number): Effect {
   const what = write.fsync ? 'hold it flushed' : 'hold it';
   return {
@@ -177,6 +209,6 @@ function ackTimeout(write: PendingWrite, hosts: number): Effect {
     message:
       `${hosts} of ${write.needed} hosts ${what} so far; it may still reach the others. ` +
       'Retry with the same stamp (safe), bring hosts back, or ask for fewer replicas',
-    details: { hosts, needed: write.needed, stamp: write.stamp },
+    details: { hosts, needed: write.needed, stamp: stampOf(write) },
   };
 }

@@ -6,7 +6,9 @@
  *     gossip.ts       what do others have: heartbeats, vectors, member table
  *     replication.ts  new writes: accept, push, relay, acknowledge
  *     sealing.ts      origins that have ended: sealed, forgotten
- *     sessions.ts     missed writes: catch-up by dots, bootstrap by key range, and serving both
+ *     sessions.ts     missed writes: catch-up by dots, bootstrap by key range, and serving both; in four rooms
+ *     digest.ts       does the store hold what it should: the digest tree, its build and upkeep
+ *     reconcile.ts    do members with equal vectors hold the same: comparing digests, mending this node
  *
  * `taken` counts what this node has taken in (perhaps still on its way to disk) and decides about gaps;
  * `written` counts what is on disk, and is all that is ever announced.
@@ -54,7 +56,18 @@ export interface ReplicaDeps {
   readonly recovered: Recovered;
 }
 
-export type TimerName = 'beat' | 'pulses' | 'announce' | 'links' | 'pull' | 'acks' | 'sessions' | 'founding';
+export type TimerName =
+  | 'beat'
+  | 'pulses'
+  | 'announce'
+  | 'links'
+  | 'pull'
+  | 'acks'
+  | 'sessions'
+  | 'pace'
+  | 'founding'
+  | 'digest'
+  | 'reconcile';
 
 export type LocalPhase = PeerPhase | 'expelled' | 'failed';
 
@@ -83,7 +96,13 @@ export type Counters = Record<
   | 'originsMinted'
   | 'originsSealed'
   | 'originsForgotten'
-  | 'rebuilds',
+  | 'rebuilds'
+  | 'digestDamages'
+  | 'digestMismatches'
+  | 'rangesRepaired'
+  | 'recordsRepaired'
+  | 'recordsSetAside'
+  | 'recordsDisputed',
   number
 >;
 

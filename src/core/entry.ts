@@ -107,8 +107,17 @@ export function isTombstone(row: Row): boolean {
   return row[AT_KIND] === KIND_TOMBSTONE;
 }
 
+/** The millisecond last put into text: stamps given together share it. */
+let textMs = -1;
+let msText = '';
+
 export function stampHexOf(row: Row): StampHex {
-  return toHex(row, AT_STAMP, AT_STAMP + 8) + idAt(row, AT_STAMP + 8);
+  const ms = stampMsOf(row);
+  if (ms !== textMs) {
+    msText = toHex(row, AT_STAMP, AT_STAMP + 6);
+    textMs = ms;
+  }
+  return msText + HEX[row[AT_STAMP + 6]!]! + HEX[row[AT_STAMP + 7]!]! + idAt(row, AT_STAMP + 8);
 }
 
 export function stampMsOf(row: Row): number {
@@ -211,6 +220,13 @@ export function makeLocalRow(
   row.set(value, HEADER);
   writeU32(row, 0, checksum(key, row));
   return row;
+}
+
+/** How a record that is gone without a tombstone shows to those who watch. */
+export function asDeleted(key: string, row: Row, checksum: Checksum): Row {
+  const { origin, seq } = dotOf(row);
+  const stamp = row.subarray(AT_STAMP, AT_ORIGIN);
+  return makeRow(key, { kind: KIND_TOMBSTONE, stamp, origin, seq, value: NOTHING }, checksum);
 }
 
 function writeSeq(seq: number, row: Uint8Array): void {

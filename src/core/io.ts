@@ -7,7 +7,7 @@
  * two drivers.
  *
  * Every `persist` is answered by exactly one `persisted` or `persist-failed`; every `open-scan` by `scan-opened`
- * or `scan-failed`, every `read-scan` by `scan-read` or `scan-failed`; every `dial` by `link-opened` or
+ * or `scan-failed`, every `read-scan` by `scan-read` or `scan-failed`; every `plan` by `planned`; every `dial` by `link-opened` or
  * `dial-failed`; every opened link by one `link-closed`.
  */
 import type { ErrorCode, ErrorDetails } from '../errors.js';
@@ -58,9 +58,23 @@ export type Input =
       readonly last: boolean;
       /** Tops of the snapshot; with `last`. */
       readonly tops?: ReadonlyMap<OriginId, number>;
+      /** Keys that were skipped, if the reader asked for that. */
+      readonly damaged?: readonly string[];
     }
   | { readonly type: 'scan-failed'; readonly scan: number; readonly message: string }
-  | { readonly type: 'remove-member'; readonly id: number; readonly name: string };
+  /** With no keys and zeros if it could not be found out. */
+  | {
+      readonly type: 'planned';
+      readonly plan: number;
+      readonly keys: readonly string[];
+      readonly entries: number;
+      readonly bytes: number;
+    }
+  | { readonly type: 'remove-member'; readonly id: number; readonly name: string }
+  /** Records that failed their checksum when they were looked up: nothing was returned for them. */
+  | { readonly type: 'damaged'; readonly keys: readonly string[] }
+  /** The node is about to be closed in order: nothing more is taken, what the next start can use is written. */
+  | { readonly type: 'stop' };
 
 export type Effect =
   | { readonly type: 'persist'; readonly batch: StoreBatch }
@@ -78,9 +92,26 @@ export type Effect =
   | {
       readonly type: 'open-scan';
       readonly scan: number;
-      readonly what: { readonly above: ReadonlyMap<OriginId, number> } | { readonly after: string | null };
+      /** By dots, or by keys: greater than `after`, up to and including `until`; null: without bound. */
+      readonly what:
+        | { readonly above: ReadonlyMap<OriginId, number> }
+        | { readonly after: string | null; readonly until: string | null };
     }
-  | { readonly type: 'read-scan'; readonly scan: number; readonly rowsMax: number; readonly bytesMax: number }
+  /** Find keys that divide the entries into ranges of about `rangeBytes`, at most `rangesMax`; cheaply. */
+  | {
+      readonly type: 'plan';
+      readonly plan: number;
+      readonly rangeBytes: number;
+      readonly rangesMax: number;
+    }
+  | {
+      readonly type: 'read-scan';
+      readonly scan: number;
+      readonly rowsMax: number;
+      readonly bytesMax: number;
+      /** Damaged records are named in the answer and passed over, rather than failing the scan. */
+      readonly skipDamaged?: boolean;
+    }
   | { readonly type: 'close-scan'; readonly scan: number }
   | {
       readonly type: 'settled';
@@ -99,6 +130,8 @@ export type Effect =
     }
   /** Entries whose content changed, now written: refresh caches, tell watchers. */
   | { readonly type: 'changed'; readonly keys: readonly string[]; readonly rows: readonly Row[] }
+  /** A record that was superseded elsewhere is about to leave the store: what it held is to be kept somewhere. */
+  | { readonly type: 'set-aside'; readonly key: string; readonly row: Row }
   /** Call back with `tick` at this monotonic time; replaces the previous one. null: nothing is due. */
   | { readonly type: 'wake'; readonly at: number | null }
   | { readonly type: 'removed-member'; readonly id: number; readonly found: boolean }

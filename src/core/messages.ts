@@ -138,11 +138,34 @@ export interface Pull {
   readonly heads: readonly (readonly [origin: OriginId, head: number])[];
 }
 
-/** Opens a bootstrap session by key range: everything with a key greater than `after` (null: everything). */
+/**
+ * Opens a bootstrap session by key range: everything with a key greater than `after` (null: from the first) and
+ * not greater than `until` (null: to the last).
+ */
 export interface PullRange {
   readonly type: 'pull-range';
   readonly session: number;
   readonly after: string | null;
+  readonly until: string | null;
+}
+
+/** Asks how to divide a bootstrap into ranges of about `rangeBytes` each, at most `rangesMax`. */
+export interface PlanAsk {
+  readonly type: 'plan-ask';
+  readonly plan: number;
+  readonly rangeBytes: number;
+  readonly rangesMax: number;
+}
+
+/** The answer. It is advice: any rising keys divide the key space, and nothing depends on the estimates. */
+export interface Plan {
+  readonly type: 'plan';
+  readonly plan: number;
+  /** Last key of each range but the last one, rising. None: one range. */
+  readonly keys: readonly string[];
+  /** Estimates for all ranges together; 0: unknown. */
+  readonly entries: number;
+  readonly bytes: number;
 }
 
 /** The answer to either: the snapshot is open and these are its heads. */
@@ -164,18 +187,79 @@ export interface Chunk {
   readonly tops: readonly (readonly [origin: OriginId, top: number])[];
 }
 
-/** The chunk is applied: the sender may go on. */
+/**
+ * So many chunks are applied: the sender may go on. Said again with the same number, also with 0, it only says that
+ * the session lives, while a slow line or a limit of the asker's lets nothing through.
+ */
 export interface ChunkAck {
   readonly type: 'chunk-ack';
   readonly session: number;
-  readonly index: number;
+  readonly count: number;
 }
 
 /** Either side gives the session up; `busy` asks to try elsewhere. */
 export interface SessionEnd {
   readonly type: 'session-end';
   readonly session: number;
+  /** Whether the sender is the one that asked for it: each end numbers its own. */
+  readonly asked: boolean;
   readonly code: 'busy' | 'not-ready' | 'failed' | 'cancelled';
+}
+
+/**
+ * Digest of everything that the sender holds at the vector with this hash. Sent while nothing is on its way to
+ * the disk and nothing is held above a head, so that whoever has the same vector must have the same digest.
+ */
+export interface DigestRoot {
+  readonly type: 'digest-root';
+  readonly vectorHash: string;
+  /** As `DigestSum` writes it. */
+  readonly root: Uint8Array;
+}
+
+/** Keys above `after`, up to and including `to`. Empty: from the first one on; null: to the last one. */
+export interface KeySpan {
+  readonly after: string;
+  readonly to: string | null;
+}
+
+/** Asks for the digests of ranges, at most as many as the fan-out. */
+export interface AskSums {
+  readonly type: 'ask-sums';
+  readonly question: number;
+  readonly spans: readonly KeySpan[];
+}
+
+/** As many as were asked for, or none: not now. */
+export interface Sums {
+  readonly type: 'sums';
+  readonly question: number;
+  readonly sums: readonly Uint8Array[];
+}
+
+/** Asks for entries: of the keys, or, when there are none, of the range. */
+export interface AskEntries extends KeySpan {
+  readonly type: 'ask-entries';
+  readonly question: number;
+  /** Whole records, rather than what tells them apart. */
+  readonly full: boolean;
+  readonly keys: readonly string[];
+}
+
+/**
+ * The answer. Of keys: one item for each; of whole records: of as many keys as fit, and are there. Of a range: what
+ * is in it up to `reached` (null: all of it).
+ */
+export interface Entries {
+  readonly type: 'entries';
+  readonly question: number;
+  /** False: not now. */
+  readonly answered: boolean;
+  readonly reached: string | null;
+  readonly keys: readonly string[];
+  /** One for each key, as reconcile-item.ts has them; empty when `rows` has records. */
+  readonly items: readonly Uint8Array[];
+  readonly rows: readonly Row[];
 }
 
 export type PeerMessage =
@@ -196,4 +280,11 @@ export type PeerMessage =
   | SessionOpened
   | Chunk
   | ChunkAck
-  | SessionEnd;
+  | SessionEnd
+  | PlanAsk
+  | Plan
+  | DigestRoot
+  | AskSums
+  | Sums
+  | AskEntries
+  | Entries;

@@ -31,6 +31,9 @@ export class Peer {
   /** When it is next asked for what both hold above heads that do not rise, and the pause after that, ms. */
   gapPullAt: number | undefined;
   gapPauseMs = 0;
+  /** When frames that it holds unacknowledged are looked for next, monotonic ms, and up to which frame. */
+  remindNotBefore = 0;
+  remindUpTo = 0;
   resendAskedAt = Number.NEGATIVE_INFINITY;
   membersAskedAt = Number.NEGATIVE_INFINITY;
   /** Since when its member table differs from ours. */

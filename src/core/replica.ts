@@ -8,7 +8,10 @@
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import type { CoreOptions } from '../options.js';
 import { Acknowledgements } from './acknowledgements.js';
+import type { BootstrapProgress } from './bootstrap.js';
 import type { Core, Counters, Identity, ReplicaConfig, ReplicaDeps, TimerName } from './core.js';
+import { Digest, type DigestView } from './digest.js';
+import { asDeleted } from './entry.js';
 import { FailureDetector } from './failure-detector.js';
 import { Gossip } from './gossip.js';
 import { Hlc } from './hlc.js';
@@ -18,9 +21,11 @@ import { Links } from './links.js';
 import { MemberTable } from './membership.js';
 import type { PeerMessage } from './messages.js';
 import type { Peer } from './peer.js';
+import { Reconcile } from './reconcile.js';
+import { ReconcileAnswers } from './reconcile-answers.js';
 import { Merge, Replication } from './replication.js';
 import { Sealing } from './sealing.js';
-import { type BootstrapProgress, Sessions } from './sessions.js';
+import { Sessions } from './sessions.js';
 import { Timers } from './timers.js';
 import { Trees } from './trees.js';
 import type { Instant, MemberRow, OriginId, Row } from './types.js';
@@ -45,6 +50,12 @@ const NO_COUNTS: Counters = {
   originsSealed: 0,
   originsForgotten: 0,
   rebuilds: 0,
+  digestDamages: 0,
+  digestMismatches: 0,
+  rangesRepaired: 0,
+  recordsRepaired: 0,
+  recordsSetAside: 0,
+  recordsDisputed: 0,
 };
 
 export interface MemberView extends MemberRow {
@@ -78,6 +89,10 @@ export class ReplicaCore implements Core {
   readonly #trees: Trees;
   readonly #replication: Replication;
   readonly #sessions: Sessions;
+  readonly #digest: Digest;
+  readonly #reconcile: Reconcile;
+  readonly #answers: ReconcileAnswers;
+  #stopping = false;
   #out: Effect[] = [];
   /** Wall clock minus monotonic clock at the last input, ms: it changes when the clock is set. */
   #clockOffset: number | undefined;
@@ -107,6 +122,9 @@ export class ReplicaCore implements Core {
       onDoubt: () => this.#sessions.restart(),
     });
     const merge = new Merge(this);
+    this.#digest = new Digest(this);
+    this.#reconcile = new Reconcile(this, this.#digest, merge);
+    this.#answers = new ReconcileAnswers(this, this.#digest);
     this.#lifecycle = new Lifecycle(this, {
       onChanged: () => this.#gossip.greetAll(),
       onBootstrap: () => this.#sessions.evaluate(),
@@ -148,6 +166,32 @@ export class ReplicaCore implements Core {
     return this.#sessions.progress;
   }
 
+  /** Whether this node, which bootstraps, has copied what there is under the key. */
+  isCopied(key: string): boolean {
+    return this.ready || this.#sessions.isCopied(key);
+  }
+
+  /** Where members are reached that hold everything. */
+  sourceAddresses(): string[] {
+    return this.partners()
+      .filter((peer) => peer.phase === 'ready' && peer.hello?.address !== '')
+      .map((peer) => peer.hello!.address);
+  }
+
+  get digest(): DigestView {
+    return this.#digest.view;
+  }
+
+  /** Whether what the store says of this key, absence included, was found equal to a peer's, or intact, since opening. */
+  isProved(key: string): boolean {
+    return this.#digest.isProved(key);
+  }
+
+  /** When everything here was last proved equal to what every linked member holds, monotonic ms. */
+  get provedAt(): number | undefined {
+    return this.#reconcile.provedAt;
+  }
+
   /** Time by the hybrid clock, ms: what a client merges before it stamps. */
   clockMs(wall: number): number {
     return Math.max(wall, this.hlc.ms);
@@ -181,13 +225,15 @@ export class ReplicaCore implements Core {
     if (this.identity.phase === 'failed')
       out.push({
         code: 'STORE_FAILED',
-        message: 'the store refused a write: restart this node once its disk is well',
+        message: 'the store refused a write: nothing is acknowledged until it is reopened',
       });
     if (this.identity.phase === 'expelled')
       out.push({
         code: 'REMOVED',
         message: 'this node was removed from its cluster: empty its data folder to join again',
       });
+    for (const damage of [this.#digest.issue(), this.#reconcile.issue()])
+      if (damage !== undefined) out.push(damage);
     const clock = this.#clockIssue();
     if (clock !== undefined && !out.some((issue) => issue.code === 'CLOCK_SKEW'))
       out.push({ code: 'CLOCK_SKEW', message: clock });
@@ -219,6 +265,7 @@ export class ReplicaCore implements Core {
   }
 
   current(key: string): Row | undefined {
+    if (this.queue.isRemoving(key)) return this.queue.pending(key);
     return this.queue.pending(key) ?? this.deps.lookup(key);
   }
 
@@ -262,9 +309,9 @@ export class ReplicaCore implements Core {
         return this.#tick();
       case 'start':
         this.sealing.start();
-        this.#sessions.start();
         this.#lifecycle.start();
         this.#gossip.start();
+        this.#digest.start();
         return this.#links.start();
       case 'link-opened':
         return this.#links.opened(input.link, input.dialed);
@@ -278,13 +325,24 @@ export class ReplicaCore implements Core {
       case 'link-drained':
         return this.#congestion(input.link, input.type === 'link-congested');
       case 'scan-opened':
-        return this.#sessions.scanOpened(input.scan, input.heads);
+        if (this.#digest.owns(input.scan)) return this.#digest.scanOpened(input.scan);
+        return this.#sessions.serving.scanOpened(input.scan, input.heads);
       case 'scan-read':
-        return this.#sessions.scanRead(input.scan, input.records, input.last, input.tops);
+        if (this.#digest.owns(input.scan))
+          return this.#digest.scanRead(input.scan, input.records, input.last, input.damaged);
+        return this.#sessions.serving.scanRead(input.scan, input.records, input.last, input.tops);
       case 'scan-failed':
-        return this.#sessions.scanFailed(input.scan, input.message);
+        if (this.#digest.owns(input.scan)) return this.#digest.scanFailed(input.scan, input.message);
+        return this.#sessions.serving.scanFailed(input.scan, input.message);
+      case 'planned':
+        return this.#sessions.serving.planned(input.plan, input.keys, input.entries, input.bytes);
       case 'remove-member':
         return this.#removeMember(input.id, input.name);
+      case 'damaged':
+        return this.#digest.damaged(input.keys);
+      case 'stop':
+        this.#stopping = true;
+        return this.#digest.checkpoint();
     }
   }
 
@@ -292,12 +350,17 @@ export class ReplicaCore implements Core {
     // The driver's timer is spent, even if it rang a little early and nothing is due yet.
     this.#wakeAt = undefined;
     for (const timer of this.timers.take(this.now.mono)) {
-      if (timer === 'beat') this.#gossip.beat();
-      else if (timer === 'announce') this.#gossip.announce();
+      if (timer === 'beat') {
+        this.#gossip.beat();
+        this.#reconcile.beat();
+      } else if (timer === 'announce') this.#gossip.announce();
       else if (timer === 'pulses') this.#gossip.relayPulses();
       else if (timer === 'links' || timer === 'founding') this.#links.reconcile();
       else if (timer === 'pull') this.#sessions.evaluate();
       else if (timer === 'sessions') this.#sessions.sweep();
+      else if (timer === 'pace') this.#sessions.resume();
+      else if (timer === 'digest') this.#digest.tick();
+      else if (timer === 'reconcile') this.#reconcile.tick();
       else if (timer === 'acks') {
         const next = this.acks.expire(this.now.mono);
         if (next !== undefined) this.timers.atMost('acks', next);
@@ -315,6 +378,7 @@ export class ReplicaCore implements Core {
     switch (message.type) {
       case 'beat':
         this.#gossip.onBeat(peer, message);
+        if (this.peers.has(peer.link)) this.#replication.remind(peer);
         return this.#sessions.evaluate();
       case 'members':
         return this.#gossip.onMembers(peer, message);
@@ -350,10 +414,25 @@ export class ReplicaCore implements Core {
         return this.#sessions.onChunkAck(peer, message);
       case 'session-end':
         return this.#sessions.onEnd(peer, message);
+      case 'plan-ask':
+        return this.#sessions.onPlanAsk(peer, message);
+      case 'plan':
+        return this.#sessions.onPlan(peer, message);
+      case 'digest-root':
+        return this.#reconcile.onRoot(peer, message);
+      case 'ask-sums':
+        return this.#answers.onAskSums(peer, message);
+      case 'ask-entries':
+        return this.#answers.onAskEntries(peer, message);
+      case 'sums':
+      case 'entries':
+        if (this.#mayMerge()) this.#reconcile.onAnswer(peer, message);
+        return;
     }
   }
 
   #mayMerge(): boolean {
+    if (this.#stopping) return false;
     return this.identity.phase === 'ready' || this.identity.phase === 'bootstrapping';
   }
 
@@ -378,6 +457,8 @@ export class ReplicaCore implements Core {
   #gone(peer: Peer, lost: boolean): void {
     this.#sessions.gone(peer);
     this.#trees.gone(peer);
+    this.#reconcile.gone(peer);
+    this.#answers.gone(peer);
     this.#gossip.gone(peer, lost);
   }
 
@@ -391,7 +472,9 @@ export class ReplicaCore implements Core {
     const peer = this.peers.get(link);
     if (peer === undefined || peer.congested === congested) return;
     peer.congested = congested;
-    if (!congested && peer.hello !== undefined) this.#replication.resend(peer);
+    if (congested) return;
+    if (peer.hello !== undefined) this.#replication.resend(peer);
+    this.#sessions.resume();
   }
 
   #removeMember(id: number, name: string): void {
@@ -409,13 +492,18 @@ export class ReplicaCore implements Core {
     if (this.identity.phase === 'failed') return;
     const batch = this.queue.launch();
     if (batch !== undefined) {
-      if (!batch.announced) this.#bindClock(batch);
+      if (!batch.announced) this.#bind(batch);
       this.emit({ type: 'persist', batch });
     }
     const next = this.queue.upcoming();
     if (next === undefined) return;
-    this.#bindClock(next);
+    this.#bind(next);
     this.emit({ type: 'prepare', batch: next });
+  }
+
+  #bind(batch: Batch): void {
+    this.#bindClock(batch);
+    this.#digest.bind(batch);
   }
 
   /** No stamp in the batch, nor any given before, is above the bound that it stores. */
@@ -435,6 +523,7 @@ export class ReplicaCore implements Core {
       this.written.drop(origin);
       changed.push(origin);
     }
+    this.#digest.landed(batch);
     this.#tellChanges(batch);
     this.#replication.landed(batch);
     this.#gossip.changed(changed);
@@ -442,9 +531,13 @@ export class ReplicaCore implements Core {
   }
 
   #tellChanges(batch: Batch): void {
-    if (batch.rows.size === 0) return;
+    if (batch.rows.size === 0 && batch.removals.size === 0) return;
     const keys: string[] = [];
     const rows: Row[] = [];
+    for (const [key, row] of batch.removals) {
+      keys.push(key);
+      rows.push(asDeleted(key, row, this.deps.checksum));
+    }
     for (const [key, queued] of batch.rows) {
       if (queued.quiet) continue;
       keys.push(key);
@@ -499,6 +592,7 @@ export class ReplicaCore implements Core {
 
   #refuseUnfit(): void {
     const { phase } = this.identity;
+    if (this.#stopping) throw new ReadmeshError('CLOSED', 'this node is closing: ask another');
     if (phase === 'expelled')
       throw new ReadmeshError('REMOVED', 'this node was removed from its cluster: ask another');
     if (phase === 'failed')

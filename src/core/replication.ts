@@ -20,6 +20,7 @@ import {
   compareRows,
   dotOf,
   makeLocalRow,
+  NO_VALUE,
   stampCounterOf,
   stampHexOf,
   stampMsOf,
@@ -29,8 +30,11 @@ import type { LocalOp, LocalWrite } from './io.js';
 import type { Push } from './messages.js';
 import type { Peer } from './peer.js';
 import type { Trees } from './trees.js';
-import type { OriginId, Records, Row } from './types.js';
+import type { OriginId, Records, Row, StampHex } from './types.js';
 import type { Batch } from './write-queue.js';
+
+/** A frame is sent again this long after it was seen to be out, ms: its acknowledgement is not merely on its way. */
+const REMIND_MS = 1_000;
 
 /** Merging of what comes from elsewhere: the part that sessions use, too. */
 export class Merge {
@@ -130,24 +134,21 @@ export class Replication {
     const batch = queue.batch(write.ops.length, bytes);
     const acceptance = this.#acceptance(batch);
     let superseded = false;
-    let token = '';
-    let stamp = '';
+    let answer: Row = NO_VALUE;
+    let givenStamp: StampHex | undefined;
     for (const op of write.ops) {
-      const { row, won } = this.#apply(batch, op);
-      stamp = op.stamp ?? stampHexOf(row);
-      const dot = dotOf(row);
-      token = `${dot.origin}.${dot.seq}.${stamp}`;
-      if (won) continue;
-      superseded ||= stamp !== stampHexOf(row);
-      acceptance.covers.set(op.key, row);
+      answer = this.#apply(batch, acceptance, op);
+      givenStamp = op.stamp;
+      // A stamp that this node gave is only known from the record that won, or is that of the one that covers it.
+      superseded ||= givenStamp !== undefined && givenStamp !== stampHexOf(answer);
     }
     const pending: PendingWrite = {
       id: write.id,
       needed: write.replicas ?? (core.members.active().length > 1 ? 2 : 1),
       fsync: write.fsync ?? true,
       deadline: now.mono + (write.timeoutMs ?? options.ackTimeoutMs),
-      stamp,
-      token,
+      givenStamp,
+      row: answer,
       superseded,
       done: false,
       group: undefined,
@@ -162,6 +163,17 @@ export class Replication {
   resend(peer: Peer): void {
     if (peer.congested || peer.clusterUid !== this.#core.identity.uid) return;
     for (const push of this.#acks.outstanding(peer.host)) this.#push([peer], push);
+  }
+
+  /** The peer announced what it holds: frames of an earlier look that it holds unacknowledged are sent again. */
+  remind(peer: Peer): void {
+    const core = this.#core;
+    const { now } = core;
+    if (peer.congested || peer.clusterUid !== core.identity.uid || now.mono < peer.remindNotBefore) return;
+    const has = (push: Push): boolean => peer.vector.head(push.origin) >= push.to;
+    for (const push of this.#acks.unanswered(peer.host, peer.remindUpTo, has)) this.#push([peer], push);
+    peer.remindNotBefore = now.mono + REMIND_MS;
+    peer.remindUpTo = this.#acks.latest;
   }
 
   // Received frames.
@@ -262,8 +274,8 @@ export class Replication {
       );
   }
 
-  /** Merges one operation; `won` is false when a record already here covers it. */
-  #apply(batch: Batch, op: LocalOp): { row: Row; won: boolean } {
+  /** Merges one operation. Returns its record, or the one already here that covers it. */
+  #apply(batch: Batch, acceptance: Acceptance, op: LocalOp): Row {
     const core = this.#core;
     const { hlc, identity, taken, queue, deps } = core;
     const { key, kind, value } = op;
@@ -283,7 +295,10 @@ export class Replication {
     const current = core.current(key);
     const seq = taken.head(origin) + 1;
     const row = makeLocalRow(key, kind, { ms, counter, writer }, { origin, seq }, value, deps.checksum);
-    if (current !== undefined && compareEntries(row, current) <= 0) return { row: current, won: false };
+    if (current !== undefined && compareEntries(row, current) <= 0) {
+      acceptance.covers.set(key, current);
+      return current;
+    }
     hlc.receive(ms, counter);
     if (batch.ownTo === 0) {
       batch.ownOrigin = origin;
@@ -292,7 +307,7 @@ export class Replication {
     batch.ownTo = seq;
     taken.raise(origin, seq, seq);
     queue.put(batch, key, row, current, true, false);
-    return { row, won: true };
+    return row;
   }
 
   #acceptance(batch: Batch): Acceptance {

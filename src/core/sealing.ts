@@ -24,7 +24,7 @@
  * above every report that the forgetting rests on). Whoever is in doubt compares: somebody with a greater one has
  * forgotten an origin without it, so it bootstraps again, by key range, and keeps what it has. Once every counted
  * member has reported by a table that includes it, and none was ahead, nothing can have been missed: later
- * steps ask it. A joiner takes over its source's standing.
+ * steps ask it. A joiner takes over what its sources' standings have in common.
  *
  * A seal raises heads and never lowers or refuses anything: should an ended origin turn out to live (a node comes
  * back whose name a copy bore), its further writes are in its vector, and replicate like those of any other.
@@ -60,6 +60,21 @@ interface StoredSeals {
   forgotten: number;
   proven: boolean;
   version: number;
+}
+
+/** Which forgettings a store has, or may have, missed. */
+export interface Standing {
+  /** It is known to have missed none. */
+  readonly proven: boolean;
+  /** Greatest stamp of a forgetting that it knows of. */
+  readonly forgotten: number;
+}
+
+const NO_STANDING: Standing = { proven: false, forgotten: 0 };
+
+/** Of a store that was filled from both. */
+export function joinStandings(a: Standing, b: Standing): Standing {
+  return { proven: a.proven && b.proven, forgotten: Math.min(a.forgotten, b.forgotten) };
 }
 
 export interface SealingHooks {
@@ -175,7 +190,12 @@ export class Sealing {
     return report === undefined || report.proven || report.forgotten >= this.#forgottenTo;
   }
 
-  /** What to stream to a peer with these heads: dots of forgotten origins are held by everybody. */
+  /** Whether equal vectors promise equal copies: not while one of the two may lack what was forgotten without it. */
+  mayCompare(peer: Peer): boolean {
+    return this.mayPull(peer) && this.mayServe(peer);
+  }
+
+  /** Heads by which to judge what a peer with these lacks, or what to stream to it: dots of forgotten origins are held by everybody. */
   above(heads: ReadonlyMap<OriginId, number>): Map<OriginId, number> {
     const out = new Map(heads);
     for (const origin of this.#forgotten) if (!out.has(origin)) out.set(origin, ALL);
@@ -204,11 +224,16 @@ export class Sealing {
     }
   }
 
-  /** Everything that the source held is here: so is its standing. */
-  bootstrapped(source: Peer): void {
+  /** What is known of forgettings at a source, whose snapshot is just open. */
+  standingOf(source: Peer): Standing {
     const report = this.#table.reports.get(source.origin);
-    this.#proven = report?.proven ?? false;
-    this.#forgottenTo = report?.forgotten ?? 0;
+    return { proven: report?.proven ?? false, forgotten: report?.forgotten ?? 0 };
+  }
+
+  /** Everything that the sources held is here: so is what their standings have in common. */
+  bootstrapped(standing: Standing = NO_STANDING): void {
+    this.#proven = standing.proven;
+    this.#forgottenTo = standing.forgotten;
     this.#announced.clear();
     this.#store();
   }

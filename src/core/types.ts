@@ -50,6 +50,8 @@ export interface MemberRow {
 export interface StoreBatch {
   readonly id: number;
   readonly rows: ReadonlyMap<string, BatchRow>;
+  /** Records that go without a successor, as they lie in the store: entry and dot row. Their keys are not in `rows`. */
+  readonly removals?: ReadonlyMap<string, Row>;
   /** Heads that changed, with their new value. */
   readonly heads: ReadonlyMap<OriginId, number>;
   /** Origins whose head is removed; their records stay. */

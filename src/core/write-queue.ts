@@ -16,6 +16,8 @@ import type { BatchRow, Dot, OriginId, Row, StoreBatch } from './types.js';
 interface QueuedRow extends BatchRow {
   row: Row;
   readonly replaces: Dot | undefined;
+  /** The row that it replaces: the digest takes that one's hash back. */
+  readonly replaced: Row | undefined;
   /** Accepted here in this batch: belongs into this node's own push frame. */
   own: boolean;
   /** Only the dot differs from what was known: nothing to tell watchers. */
@@ -29,6 +31,7 @@ export class Batch implements StoreBatch {
   readonly tops = new Map<OriginId, number>();
   readonly forgets = new Set<OriginId>();
   readonly meta = new Map<string, Uint8Array | null>();
+  readonly removals = new Map<string, Row>();
   hlc?: { ms: number; counter: number };
   bytes = 0;
   /** Sequence numbers that this node gave out in this batch: (ownFrom, ownTo] of `ownOrigin`. */
@@ -52,6 +55,8 @@ export class WriteQueue {
   #inFlight: Batch | undefined;
   #open: Batch | undefined;
   #ids = 0;
+  /** Keys whose records are on their way out of the store. */
+  readonly #removing = new Set<string>();
   /** Rows and bytes not yet written. */
   rows = 0;
   bytes = 0;
@@ -106,7 +111,7 @@ export class WriteQueue {
     } else {
       const size = key.length + row.length;
       const replaces = current === undefined ? undefined : dotOf(current);
-      batch.rows.set(key, { row, replaces, own, quiet });
+      batch.rows.set(key, { row, replaces, replaced: current, own, quiet });
       batch.bytes += size;
       this.rows += 1;
       this.bytes += size;
@@ -114,6 +119,19 @@ export class WriteQueue {
     const origin = originOf(row);
     const seq = seqOf(row);
     if (seq > (batch.tops.get(origin) ?? 0)) batch.tops.set(origin, seq);
+  }
+
+  /** The record goes from the store, in a batch of its own. Nothing newer of the key may be pending. */
+  remove(key: string, row: Row): void {
+    this.seal();
+    this.batch().removals.set(key, row);
+    this.seal();
+    this.#removing.add(key);
+  }
+
+  /** The store may still hold a record of this key that does not count any more. */
+  isRemoving(key: string): boolean {
+    return this.#removing.size > 0 && this.#removing.has(key);
   }
 
   raiseHead(batch: Batch, origin: OriginId, head: number): void {
@@ -158,6 +176,7 @@ export class WriteQueue {
     if (batch === undefined || batch.id !== id)
       throw new Error(`batch ${id} landed, but ${batch?.id} is in flight`);
     this.#inFlight = undefined;
+    for (const key of batch.removals.keys()) this.#removing.delete(key);
     this.rows -= batch.rows.size;
     this.bytes -= batch.bytes;
     return batch;
@@ -168,6 +187,7 @@ export class WriteQueue {
     this.#waiting.length = 0;
     this.#open = undefined;
     this.#inFlight = undefined;
+    this.#removing.clear();
     this.rows = 0;
     this.bytes = 0;
   }

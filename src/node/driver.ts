@@ -34,7 +34,7 @@ export interface DriverHooks {
   /** Phase, readiness or health changed. */
   onState(): void;
   /** The store refused a write: what it lost is unknown. */
-  onStoreFailed(): void;
+  onStoreFailed(error: Error): void;
 }
 
 interface Scan {
@@ -66,6 +66,7 @@ export class Driver {
   #wake: NodeJS.Timeout | undefined;
   #draining = false;
   #closed = false;
+  #storeGone = false;
   /** The batch in flight. */
   #writing: Promise<void> = Promise.resolve();
 
@@ -134,6 +135,13 @@ export class Driver {
     this.input({ type: 'writes', writes });
   };
 
+  /** What is written can no longer be relied on: nothing is acknowledged any more, the batch in flight included. */
+  giveUpStore(message: string): void {
+    if (this.#storeGone) return;
+    this.#storeGone = true;
+    this.input({ type: 'persist-failed', batch: 0, message });
+  }
+
   /** False when there is no such member. */
   removeMember(name: string): Promise<boolean> {
     return new Promise((resolve, reject) => {
@@ -158,6 +166,12 @@ export class Driver {
     while (performance.now() < until && this.core.acks.unsettled > 0) await delay(5);
   }
 
+  /** Writes what lets the next start go without reading the store through. Nothing is taken after this. */
+  async checkpoint(timeoutMs: number): Promise<void> {
+    this.input({ type: 'stop' });
+    await this.written(timeoutMs);
+  }
+
   /** No further input is taken. Open writes are rejected; their outcome is unknown. */
   async close(): Promise<void> {
     this.#closed = true;
@@ -173,12 +187,15 @@ export class Driver {
   }
 
   #lookup(key: string): Row | undefined {
+    if (this.#store.mayHold?.(key) === false) return undefined;
     try {
       return this.#store.getRow(key);
     } catch (error) {
       if (!isReadmeshError(error) || error.code !== 'DAMAGED') throw error;
       this.damagedLookups += 1;
       this.#logger.error({ event: 'damaged-record', key }, error.message);
+      // After the input in progress, and all its effects.
+      queueMicrotask(() => this.input({ type: 'damaged', keys: [key] }));
       return undefined;
     }
   }
@@ -210,6 +227,11 @@ export class Driver {
       }
       case 'changed':
         return this.#hooks.onChanged(effect.keys, effect.rows);
+      case 'set-aside':
+        return this.#logger.warn(
+          { event: 'record-set-aside', key: effect.key, row: Buffer.from(effect.row).toString('base64') },
+          'a record that was superseded elsewhere leaves the store',
+        );
       case 'wake':
         return this.#wakeAt(effect.at);
       case 'dial':
@@ -219,7 +241,10 @@ export class Driver {
       case 'open-scan':
         return this.#openScan(effect);
       case 'read-scan':
-        void this.#readScan(effect.scan, effect.rowsMax, effect.bytesMax);
+        void this.#readScan(effect);
+        return;
+      case 'plan':
+        void this.#plan(effect);
         return;
       case 'close-scan':
         void this.#closeScan(effect.scan);
@@ -238,9 +263,12 @@ export class Driver {
   #persist(effect: Extract<Effect, { type: 'persist' }>): void {
     const { batch } = effect;
     this.#writing = this.#store.write(batch).then(
-      () => this.input({ type: 'persisted', batch: batch.id }),
+      () => {
+        if (!this.#storeGone) this.input({ type: 'persisted', batch: batch.id });
+      },
       (error: Error) => {
-        this.#hooks.onStoreFailed();
+        if (this.#storeGone) return;
+        this.#hooks.onStoreFailed(error);
         this.input({ type: 'persist-failed', batch: batch.id, message: error.message });
       },
     );
@@ -258,7 +286,10 @@ export class Driver {
       const cursor =
         'above' in what
           ? snapshot.above(what.above)
-          : snapshot.rows(what.after === null ? {} : { gt: what.after });
+          : snapshot.rows({
+              ...(what.after === null ? {} : { gt: what.after }),
+              ...(what.until === null ? {} : { lte: what.until }),
+            });
       return { snapshot, cursor };
     });
     this.#scans.set(scan, opening);
@@ -268,7 +299,8 @@ export class Driver {
     );
   }
 
-  async #readScan(scan: number, rowsMax: number, bytesMax: number): Promise<void> {
+  async #readScan(effect: Extract<Effect, { type: 'read-scan' }>): Promise<void> {
+    const { scan, rowsMax, bytesMax } = effect;
     const opening = this.#scans.get(scan);
     if (opening === undefined) return;
     try {
@@ -278,7 +310,20 @@ export class Driver {
       const tops = last ? await snapshot.tops() : undefined;
       this.input({ type: 'scan-read', scan, records, last, ...(tops === undefined ? {} : { tops }) });
     } catch (error) {
-      this.input({ type: 'scan-failed', scan, message: (error as Error).message });
+      const key = effect.skipDamaged === true ? damagedKey(error) : undefined;
+      if (key === undefined)
+        return this.input({ type: 'scan-failed', scan, message: (error as Error).message });
+      this.#logger.error({ event: 'damaged-record', key }, (error as Error).message);
+      this.input({ type: 'scan-read', scan, records: { keys: [], rows: [] }, last: false, damaged: [key] });
+    }
+  }
+
+  async #plan({ plan, rangeBytes, rangesMax }: Extract<Effect, { type: 'plan' }>): Promise<void> {
+    try {
+      this.input({ type: 'planned', plan, ...(await this.#store.plan(rangeBytes, rangesMax)) });
+    } catch (error) {
+      this.#logger.warn({ event: 'plan-failed' }, (error as Error).message);
+      this.input({ type: 'planned', plan, keys: [], entries: 0, bytes: 0 });
     }
   }
 
@@ -293,6 +338,13 @@ export class Driver {
       this.#logger.warn({ event: 'scan-close-failed' }, (error as Error).message);
     }
   }
+}
+
+/** Which key's record it was that failed its checksum; undefined for any other error. */
+function damagedKey(error: unknown): string | undefined {
+  if (!isReadmeshError(error) || error.code !== 'DAMAGED') return undefined;
+  const { key } = error.details;
+  return typeof key === 'string' ? key : undefined;
 }
 
 export function delay(ms: number): Promise<void> {

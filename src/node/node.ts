@@ -9,7 +9,7 @@ import type { Row } from '../core/types.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { createHttpHandler } from '../http.js';
 import { type CoreOptions, TRANSPORT_DEFAULTS } from '../options.js';
-import type { Range, Receipt, Status } from '../read-store.js';
+import type { HealthIssue, Range, Receipt, Status } from '../read-store.js';
 import type {
   DigestReport,
   NodeService,
@@ -19,15 +19,19 @@ import type {
   WriteRequest,
 } from '../service.js';
 import { type DataFolder, openDataFolder, setAside } from '../storage/data-folder.js';
+import { writeFailure } from '../storage/disk-errors.js';
 import { formatAddress } from '../transport/address.js';
 import { Links } from '../transport/links.js';
 import { Listener } from '../transport/listener.js';
+import { descriptorsLeft, fitPlaces, type Places } from './descriptors.js';
 import { bucketEntries, compareMembers, digestOf } from './digest.js';
 import { Driver, delay, type Logger } from './driver.js';
 import { type CheckedOptions, checkOptions, configOf, type NodeOptions } from './options.js';
+import { ReadThrough } from './read-through.js';
 import { Reads } from './reads.js';
 import { remoteMember } from './remote-member.js';
 import { type StatusSources, statusOf } from './status.js';
+import { StoreRecovery } from './store-recovery.js';
 import { Watchers } from './watch.js';
 
 const SILENT: Logger = { info: () => {}, warn: () => {}, error: () => {} };
@@ -44,8 +48,11 @@ const SYNC_POLL_MS = 20;
 export class Node implements NodeService {
   readonly reads: Reads;
   readonly watchers = new Watchers();
-  readonly #folder: DataFolder;
-  readonly #driver: Driver;
+  /** Replaced, both, when the store is reopened after a write error. */
+  #folder: DataFolder;
+  #driver: Driver;
+  readonly #makeDriver: (folder: DataFolder) => Driver;
+  readonly #recovery: StoreRecovery;
   readonly #links: Links;
   readonly #listener: Listener | undefined;
   readonly #address: string;
@@ -53,8 +60,18 @@ export class Node implements NodeService {
   readonly #logger: Logger;
   readonly #startedAt = performance.now();
   readonly #readyWaiters = new Set<() => void>();
+  readonly #makeReadThrough: (() => ReadThrough) | undefined;
+  /** Answers reads while this node has not copied everything, if it was told to. */
+  through: ReadThrough | undefined;
   /** This node held everything at some time, and still answers reads. */
   #wasReady = false;
+  /** Why this node ended by itself. */
+  #fatal: ReadmeshError | undefined;
+  /** Resolves, with the reason, when this node ended by itself because its store is lost. */
+  readonly ended: Promise<ReadmeshError>;
+  #onEnded: (error: ReadmeshError) => void = () => {};
+  /** When the store was opened, `performance.now()`, if it had lost something then and may not have it back yet. */
+  #catchingUpSince: number | undefined;
   #insecureWarning: NodeJS.Timeout | undefined;
   #closing: Promise<void> | undefined;
 
@@ -66,11 +83,13 @@ export class Node implements NodeService {
     let listener: Listener | undefined;
     try {
       const wiring: { node?: Node } = {};
-      const links = makeLinks(wiring, checked);
+      const places = fitPlaces(TRANSPORT_DEFAULTS, descriptorsLeft());
+      const links = makeLinks(wiring, checked, places);
       let address = '';
       let listening = '';
       if (checked.listen !== undefined) {
         listener = new Listener(links, {
+          ...places,
           allowedHosts: checked.advertise === undefined ? [] : [checked.advertise.host],
           onFault: (error) => wiring.node?.fault(error),
         });
@@ -117,27 +136,22 @@ export class Node implements NodeService {
     this.#address = address;
     this.#listening = listening;
     this.#logger = logger;
-    const { store } = folder;
-    const config = configOf(
-      options,
-      checked,
-      {
-        meta: store.recovered.meta,
-        run: folder.run,
-        reuseOrigin: folder.originReusable,
-        flushes: store.flushes,
-      },
-      address,
-    );
-    this.reads = new Reads(store, checked.tuning.cacheBytesMax, () => this.#gate());
-    this.#driver = new Driver(config, store, logger, {
-      onChanged: (keys, rows) => {
-        this.reads.forget(keys);
-        this.watchers.tell(keys, rows);
-      },
-      onState: () => this.#onState(),
-      onStoreFailed: () => folder.invalidate(),
+    this.ended = new Promise((resolve) => {
+      this.#onEnded = resolve;
     });
+    if (options.readThrough === true)
+      this.#makeReadThrough = () =>
+        new ReadThrough({
+          store: () => this.#folder.store,
+          isCopied: (key) => this.#driver.core.isCopied(key),
+          addresses: () => this.#driver.core.sourceAddresses(),
+          valueBytesMax: checked.tuning.valueBytesMax,
+        });
+    this.reads = new Reads(folder.store, checked.tuning.cacheBytesMax, () => this.#gate());
+    this.#makeDriver = (opened) => this.#driverOf(opened, options, checked);
+    this.#driver = this.#makeDriver(folder);
+    this.#noteLosses(folder);
+    this.#recovery = this.#superviseStore(folder);
     wiring.node = this;
     this.#driver.start(links);
     this.#onState();
@@ -165,16 +179,19 @@ export class Node implements NodeService {
     return this.#driver.core.clockMs(Date.now());
   }
 
-  readRow(key: string): Row | undefined {
-    return this.reads.readRow(key);
+  readRow(key: string): Row | undefined | Promise<Row | undefined> {
+    return this.through === undefined ? this.reads.readRow(key) : this.through.row(key);
   }
 
-  readRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
-    return this.reads.readRows(keys);
+  async readRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
+    const { through } = this;
+    return through === undefined
+      ? this.reads.readRows(keys)
+      : Promise.all(keys.map((key) => through.row(key)));
   }
 
   scanRows(range: Range): RowScan {
-    return this.reads.scan(range);
+    return this.through === undefined ? this.reads.scan(range) : this.through.scan(range);
   }
 
   write(request: WriteRequest): Promise<Receipt> {
@@ -192,6 +209,8 @@ export class Node implements NodeService {
       closing: this.#closing !== undefined,
       startedAt: this.#startedAt,
       damagedLookups: this.#driver.damagedLookups,
+      issues: this.#storeIssues(),
+      store: this.#storeStatus(),
       cache: this.reads.cacheStats,
       watches: this.watchers.count,
       now: this.#driver.now(),
@@ -201,11 +220,10 @@ export class Node implements NodeService {
 
   async ready(level: 'local' | 'synced', timeoutMs: number): Promise<void> {
     const until = performance.now() + timeoutMs;
-    const { core } = this.#driver;
-    if (!core.ready) await this.#becomesReady(timeoutMs);
+    if (!this.#driver.core.ready) await this.#becomesReady(timeoutMs);
     if (level === 'local') return;
     const since = performance.now();
-    while (!core.coversAnnouncedSince(since)) {
+    while (!this.#driver.core.coversAnnouncedSince(since)) {
       if (performance.now() > until)
         throw new ReadmeshError(
           'TIMEOUT',
@@ -262,12 +280,17 @@ export class Node implements NodeService {
   async #close(): Promise<void> {
     clearInterval(this.#insecureWarning);
     this.#wake();
-    await this.#driver.drain(DRAIN_MS);
+    if (this.#fatal === undefined) {
+      await this.#driver.drain(DRAIN_MS);
+      await this.#driver.checkpoint(DRAIN_MS);
+    }
     this.reads.setOpen(false);
+    this.#setReadThrough(false);
     this.watchers.close();
     const listenerClosed = this.#listener?.close();
     await this.#links.closeAll();
     await listenerClosed;
+    await this.#recovery.stop();
     await this.#driver.close();
     await this.#folder.close();
   }
@@ -278,8 +301,18 @@ export class Node implements NodeService {
     const { phase } = core.identity;
     if (phase === 'ready') this.#wasReady = true;
     else if (phase !== 'failed') this.#wasReady = false;
-    this.reads.setOpen(this.#wasReady && this.#closing === undefined);
-    if (core.ready || phase === 'expelled' || phase === 'failed') this.#wake();
+    this.reads.setOpen(this.#wasReady && this.#closing === undefined && !this.#recovery.isClosed);
+    this.#setReadThrough(!this.#wasReady && (phase === 'new' || phase === 'bootstrapping'));
+    if (core.ready || phase === 'expelled') this.#wake();
+  }
+
+  #setReadThrough(isNeeded: boolean): void {
+    if (isNeeded && this.#closing === undefined) {
+      this.through ??= this.#makeReadThrough?.();
+      return;
+    }
+    void this.through?.close();
+    this.through = undefined;
   }
 
   #wake(): void {
@@ -289,7 +322,10 @@ export class Node implements NodeService {
 
   /** Throws why reads are not answered, if they are not. */
   #gate(): void {
+    if (this.#fatal !== undefined) throw this.#fatal;
     if (this.#closing !== undefined) throw new ReadmeshError('CLOSED', 'this node is closing: ask another');
+    if (this.#recovery.isClosed)
+      throw new ReadmeshError('NOT_READY', 'this node is reopening its store: ask another, or try again');
     if (this.#wasReady) return;
     if (this.#driver.core.identity.phase === 'expelled')
       throw new ReadmeshError('REMOVED', 'this node was removed from its cluster: ask another');
@@ -300,7 +336,6 @@ export class Node implements NodeService {
   }
 
   async #becomesReady(timeoutMs: number): Promise<void> {
-    const { core } = this.#driver;
     let timer: NodeJS.Timeout | undefined;
     const woken = new Promise<void>((resolve) => {
       this.#readyWaiters.add(resolve);
@@ -308,12 +343,112 @@ export class Node implements NodeService {
     });
     await woken;
     clearTimeout(timer);
+    const { core } = this.#driver;
     if (core.ready) return;
     this.#gate();
     throw new ReadmeshError(
       'NOT_READY',
       `not ready within ${timeoutMs} ms (${core.identity.phase}): see status`,
     );
+  }
+
+  // The store, and what becomes of it.
+
+  #driverOf(folder: DataFolder, options: NodeOptions, checked: CheckedOptions): Driver {
+    const { store, run, originReusable } = folder;
+    const config = configOf(
+      // A name that was drawn at random stays, even if the store never got to remember it.
+      { ...options, name: (this.#driver as Driver | undefined)?.core.config.name ?? options.name },
+      checked,
+      { meta: store.recovered.meta, run, reuseOrigin: originReusable, flushes: store.flushes },
+      this.#address,
+    );
+    return new Driver(config, store, this.#logger, {
+      onChanged: (keys, rows) => {
+        this.reads.forget(keys);
+        this.watchers.tell(keys, rows);
+      },
+      onState: () => this.#onState(),
+      onStoreFailed: (error) => {
+        folder.invalidate();
+        this.#recovery.failed(writeFailure(folder.path, error));
+      },
+    });
+  }
+
+  #superviseStore(folder: DataFolder): StoreRecovery {
+    return new StoreRecovery(
+      folder,
+      {
+        onClosing: () => this.#onState(),
+        onReopened: (reopened) => this.#resume(reopened),
+        onHopeless: (error) => this.#end(error),
+        shed: () => this.#listener?.shed() ?? 0,
+        onState: () => this.#onState(),
+      },
+      this.#logger,
+    );
+  }
+
+  /** As after a restart, but for the faces and the sockets, which stayed. */
+  #resume(folder: DataFolder): void {
+    const old = this.#driver;
+    this.#folder = folder;
+    this.#driver = this.#makeDriver(folder);
+    void old.close();
+    this.reads.useStore(folder.store);
+    this.#noteLosses(folder);
+    this.#driver.start(this.#links);
+    this.#onState();
+  }
+
+  #noteLosses(folder: DataFolder): void {
+    const lost = folder.evidence.some((evidence) => evidence !== 'unproved');
+    this.#catchingUpSince = lost ? performance.now() : undefined;
+    if (folder.evidence.length > 0)
+      this.#logger[lost ? 'warn' : 'info'](
+        { event: 'store-evidence', evidence: folder.evidence.join(' ') },
+        'the store may be an older state than the last one: a new origin, and what is missing comes from the other members',
+      );
+  }
+
+  /** Ends this node: its store is lost while it runs. Nothing is acknowledged from here on. */
+  #end(error: ReadmeshError): void {
+    if (this.#fatal !== undefined || this.#closing !== undefined) return;
+    this.#fatal = error;
+    this.#logger.error({ event: 'store-lost', code: error.code }, error.message);
+    this.#driver.giveUpStore(error.message);
+    this.#onEnded(error);
+    // Whoever closes it sees whether that fails.
+    this.close().catch(() => undefined);
+  }
+
+  #storeIssues(): HealthIssue[] {
+    const issues: HealthIssue[] = [];
+    const failure = this.#fatal ?? this.#recovery.failure;
+    if (failure !== undefined) issues.push({ code: failure.code, message: failure.message });
+    if (this.#catchingUpSince !== undefined) {
+      if (this.#driver.core.coversAnnouncedSince(this.#catchingUpSince)) this.#catchingUpSince = undefined;
+      else
+        issues.push({
+          code: 'CATCHING_UP',
+          message:
+            'the store had lost its latest writes when it was opened: they are being fetched from the other members',
+        });
+    }
+    return issues;
+  }
+
+  #storeStatus(): NonNullable<Status['store']> {
+    const { failure, failedForMs, attempts, reopenings, isClosed } = this.#recovery;
+    return {
+      ...(failure === undefined
+        ? {}
+        : { failure: { message: failure.message, forMs: Math.round(failedForMs), attempts } }),
+      readable: !isClosed && this.#fatal === undefined,
+      reopenings,
+      evidence: [...this.#folder.evidence],
+    };
   }
 
   #openFaces(listener: Listener): void {
@@ -379,17 +514,17 @@ async function openFolder(options: NodeOptions, checked: CheckedOptions): Promis
     const aside = await setAside(checked.data);
     (options.logger ?? SILENT).warn(
       { event: 'set-aside', aside, reason: error.message },
-      'the store was set aside',
+      'the store was set aside, nothing of it is deleted, and the data is copied from the other members',
     );
     return openDataFolder(checked.data, { flush });
   }
 }
 
-function makeLinks(wiring: { node?: Node }, checked: CheckedOptions): Links {
+function makeLinks(wiring: { node?: Node }, checked: CheckedOptions, places: Places): Links {
   const { frameBytesMax, linkQueueBytesMax } = checked.tuning;
   const driver = (): Driver | undefined => wiring.node?.driver;
   return new Links(
-    { ...TRANSPORT_DEFAULTS, frameBytesMax, linkQueueBytesMax },
+    { ...TRANSPORT_DEFAULTS, ...places, frameBytesMax, linkQueueBytesMax },
     {
       onOpen: (link, { dialed }) => driver()?.input({ type: 'link-opened', link, dialed }),
       onMessage: (link, bytes) => driver()?.receive(link, bytes),

@@ -22,7 +22,7 @@ const SCAN_ROWS = 512;
 const SCAN_BYTES = 262_144;
 
 export class Reads {
-  readonly #store: Store;
+  #store: Store;
   readonly #cache: Cache<Value>;
   /** Throws NOT_READY, REMOVED or CLOSED while this node may not answer. */
   readonly #gate: () => void;
@@ -32,6 +32,12 @@ export class Reads {
     this.#store = store;
     this.#cache = new Cache(cacheBytesMax);
     this.#gate = gate;
+  }
+
+  /** The store was reopened; scans of the one before end with CLOSED. */
+  useStore(store: Store): void {
+    this.#store = store;
+    this.#cache.clear();
   }
 
   /** Whether reads are answered; kept here so that a cached read costs one test. */

@@ -44,31 +44,37 @@ export class EmbeddedReplica implements Replica {
   }
 
   getSync<T = Value>(key: string): T | undefined {
-    return this.node.reads.getSync(key) as T | undefined;
+    const { through, reads } = this.node;
+    return (through ?? reads).getSync(key) as T | undefined;
   }
 
   async get<T = Value>(key: string): Promise<T | undefined> {
-    return this.node.reads.getSync(key) as T | undefined;
+    const { through, reads } = this.node;
+    return (through === undefined ? reads.getSync(key) : await through.get(key)) as T | undefined;
   }
 
   getMany<T = Value>(keys: readonly string[]): Promise<(T | undefined)[]> {
-    return this.node.reads.getMany(keys) as Promise<(T | undefined)[]>;
+    const { through, reads } = this.node;
+    const found =
+      through === undefined ? reads.getMany(keys) : Promise.all(keys.map((key) => through.get(key)));
+    return found as Promise<(T | undefined)[]>;
   }
 
   async has(key: string): Promise<boolean> {
-    return this.node.reads.has(key);
+    const { through, reads } = this.node;
+    return through === undefined ? reads.has(key) : (await through.row(key)) !== undefined;
   }
 
   keys(range: Range = {}): AsyncIterableIterator<string> {
-    return this.node.reads.keys(range);
+    return (this.node.through ?? this.node.reads).keys(range);
   }
 
   values<T = Value>(range: Range = {}): AsyncIterableIterator<T> {
-    return this.node.reads.values(range) as AsyncIterableIterator<T>;
+    return (this.node.through ?? this.node.reads).values(range) as AsyncIterableIterator<T>;
   }
 
   entries<T = Value>(range: Range = {}): AsyncIterableIterator<[string, T]> {
-    return this.node.reads.entries(range) as AsyncIterableIterator<[string, T]>;
+    return (this.node.through ?? this.node.reads).entries(range) as AsyncIterableIterator<[string, T]>;
   }
 
   put(key: string, value: Value, options: WriteOptions = {}): Promise<Receipt> {
@@ -120,7 +126,10 @@ export class EmbeddedReplica implements Replica {
   #request(operations: readonly BatchOperation[], options: WriteOptions): WriteRequest {
     const { valueBytesMax } = this.node.driver.core.options;
     refuseExpiry(options);
-    const ops = operations.map((operation, i) => encodeOperation(operation, options.stamp, i, valueBytesMax));
+    const { stamp } = options;
+    const ops = operations.map((operation, i) =>
+      encodeOperation(operation, stamp === undefined ? undefined : stampAt(stamp, i), valueBytesMax),
+    );
     const { replicas, fsync, timeoutMs } = options;
     return { ops, replicas, fsync, timeoutMs };
   }
@@ -128,17 +137,14 @@ export class EmbeddedReplica implements Replica {
 
 function encodeOperation(
   operation: BatchOperation,
-  firstStamp: string | undefined,
-  index: number,
+  stamp: string | undefined,
   valueBytesMax: number,
 ): WriteOp {
+  const { key } = operation;
   const put = operation.type === 'put';
-  return {
-    key: operation.key,
-    kind: put ? KIND_REGISTER : KIND_TOMBSTONE,
-    value: put ? encodeValue(operation.value, valueBytesMax) : NO_VALUE,
-    ...(firstStamp === undefined ? {} : { stamp: stampAt(firstStamp, index) }),
-  };
+  const kind = put ? KIND_REGISTER : KIND_TOMBSTONE;
+  const value = put ? encodeValue(operation.value, valueBytesMax) : NO_VALUE;
+  return stamp === undefined ? { key, kind, value } : { key, kind, value, stamp };
 }
 
 /** Stamp of one operation of a batch whose first one bears `first`. */

@@ -3,7 +3,8 @@ import { createRequire } from 'node:module';
 import type { CacheStats } from '../cache.js';
 import type { ReplicaCore } from '../core/replica.js';
 import type { Instant } from '../core/types.js';
-import type { Phase, Status } from '../read-store.js';
+import type { HealthIssue, Phase, Status } from '../read-store.js';
+import { bootstrapStatusOf } from './bootstrap-status.js';
 
 const require = createRequire(import.meta.url);
 
@@ -16,6 +17,9 @@ export interface StatusSources {
   cache: CacheStats;
   watches: number;
   now: Instant;
+  /** Issues of the node itself, beside the core's. */
+  issues: readonly HealthIssue[];
+  store: NonNullable<Status['store']>;
 }
 
 export function statusOf(sources: StatusSources): Status {
@@ -30,7 +34,10 @@ export function statusOf(sources: StatusSources): Status {
     origin: identity.origin,
     phase: closing ? 'closed' : phaseOf(core),
     ready: core.ready && !closing,
-    issues: core.issues(),
+    issues: [
+      ...sources.issues,
+      ...core.issues().filter(({ code }) => sources.issues.every((issue) => issue.code !== code)),
+    ],
     members: core.memberViews().map(({ name, host, address, origin, self, state, linked, lastHeardMs }) => ({
       name,
       host,
@@ -42,21 +49,14 @@ export function statusOf(sources: StatusSources): Status {
       ...(lastHeardMs === undefined ? {} : { lastHeardMs: Math.round(lastHeardMs) }),
     })),
     heads: Object.fromEntries(core.written.heads()),
-    ...(bootstrap === undefined
-      ? {}
-      : {
-          bootstrap: {
-            source: bootstrap.source,
-            entries: bootstrap.entries,
-            bytes: bootstrap.bytes,
-            elapsedMs: Math.round((bootstrap.endedMono ?? now.mono) - bootstrap.startedMono),
-          },
-        }),
+    ...(bootstrap === undefined ? {} : { bootstrap: bootstrapStatusOf(bootstrap, now) }),
+    digest: digestOf(core, now),
     queues: {
       pendingRows: core.queue.rows,
       pendingBytes: core.queue.bytes,
       unacknowledged: core.acks.unsettled,
     },
+    store: sources.store,
     counters: {
       ...core.counters,
       damagedLookups: sources.damagedLookups,
@@ -71,8 +71,21 @@ export function statusOf(sources: StatusSources): Status {
   };
 }
 
+function digestOf(core: ReplicaCore, now: Instant): Status['digest'] {
+  const { keys, root, builtPercent, doubt } = core.digest;
+  const { provedAt } = core;
+  return {
+    keys,
+    root,
+    builtPercent,
+    doubt,
+    ...(provedAt === undefined ? {} : { lastProvedMs: Math.round(now.mono - provedAt) }),
+  };
+}
+
 function phaseOf(core: ReplicaCore): Phase {
   const { phase } = core.identity;
+  if (phase === 'failed') return 'degraded';
   return phase === 'new' ? 'joining' : phase;
 }
 

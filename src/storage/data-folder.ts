@@ -3,6 +3,7 @@
  *
  *     DIR/readmesh.json   marker: what this folder is, its format, and whether its store was ever completed
  *     DIR/lock            who has it open (folder-lock.ts)
+ *     DIR/opening         how often in a row the process ended while it opened the store (opening-count.ts)
  *     DIR/db/             LevelDB
  *     DIR/db.set-aside-*  a store that was not trusted, kept for whoever wants to look
  *
@@ -30,7 +31,10 @@ import { ReadmeshError } from '../errors.js';
 import { openFailure, untrusted } from './disk-errors.js';
 import { FolderLock, isLockFile } from './folder-lock.js';
 import { syncFolder } from './folder-sync.js';
+import { type Inspection, inspectDatabase } from './level-files.js';
 import { LevelStore } from './level-store.js';
+import { OpeningCount } from './opening-count.js';
+import type { RunMark } from './physical.js';
 import { type Machine, RunRecord, thisMachine } from './run-record.js';
 import type { Store } from './store.js';
 
@@ -57,6 +61,14 @@ export interface DataFolderOptions {
   readonly machine?: Machine;
 }
 
+/**
+ * What speaks against a store: `unproved`, it may be an older state than the last one (another boot, a copy, a
+ * backup, a failed write before); `lost-batches`, acknowledged batches are missing for certain; `torn-log`, the end
+ * of its log was damaged; `write-error`, it was reopened after a write failed. Whatever was lost is a tail: heads
+ * never claim what is not there.
+ */
+export type Evidence = 'unproved' | 'lost-batches' | 'torn-log' | 'write-error';
+
 export interface DataFolder {
   readonly store: Store;
   /** Real path of the folder. */
@@ -65,10 +77,21 @@ export interface DataFolder {
   readonly created: boolean;
   /** Whether the store is provably what its last opening left: only then may its origin number new writes. */
   readonly originReusable: boolean;
+  /** Why its origin is not reusable; empty for a new store, and when it is. */
+  readonly evidence: readonly Evidence[];
   /** Random name of this opening, 16 hex digits. */
   readonly run: string;
   /** Makes the next opening mint a new origin. Done by itself when a write fails. Idempotent. */
   invalidate(): void;
+  /** What of the folder was removed or replaced since it was opened; undefined: it is all there. */
+  missing(): string | undefined;
+  /** Closes the store but keeps the folder locked, for `reopen`. Idempotent. */
+  closeStore(): Promise<void>;
+  /**
+   * Opens the store anew after `closeStore`, checked as at any opening; the folder stays locked throughout. Takes the
+   * place of this one, unless it throws: STORE_FAILED (it may be tried again), STORE_UNTRUSTED.
+   */
+  reopen(): Promise<DataFolder>;
   /** Closes the store and gives the folder up. Idempotent. */
   close(): Promise<void>;
 }
@@ -83,57 +106,161 @@ export async function openDataFolder(path: string, options: DataFolderOptions): 
   const folder = prepareFolder(path);
   const lock = await FolderLock.acquire(folder, machine.bootId);
   try {
-    return await openLocked(folder, lock, options.flush, machine);
+    return await openLocked({ folder, lock, flush: options.flush, machine });
   } catch (error) {
     lock.release();
     throw openFailure(folder, error);
   }
 }
 
-async function openLocked(
-  folder: string,
-  lock: FolderLock,
-  flush: boolean,
-  machine: Machine,
-): Promise<DataFolder> {
+interface Locked {
+  readonly folder: string;
+  readonly lock: FolderLock;
+  readonly flush: boolean;
+  readonly machine: Machine;
+}
+
+/** `before`: the opening of this process that a write error ended. */
+async function openLocked(locked: Locked, before?: RunMark): Promise<DataFolder> {
+  const { folder, machine } = locked;
   const marker = readMarker(folder) ?? newMarker(folder);
   if (marker === 'damaged') throw untrusted(folder, `its marker ${MARKER} is damaged`);
   const location = join(folder, DB);
   const isNew = marker.state === 'new';
   if (!isNew && !existsSync(join(location, 'CURRENT')))
     throw untrusted(folder, 'its database is missing, or has lost the file CURRENT');
+  const count = new OpeningCount(folder);
+  const { tornLog } = isNew ? { tornLog: false } : inspect(folder, location, count);
   const run = randomBytes(8).toString('hex');
   const record = RunRecord.of(folder, machine);
-  const store = await LevelStore.open({
-    location,
-    create: isNew,
-    flush,
-    run,
-    onWritten: (batches) => record.count(batches),
-    onFailed: () => record.invalidate(),
-  });
+  count.begin();
+  let store: LevelStore | undefined;
   try {
+    store = await LevelStore.open({
+      location,
+      create: isNew,
+      flush: locked.flush,
+      run,
+      onWritten: (batches) => record.count(batches),
+      onFailed: () => record.invalidate(),
+    });
     if (isNew) completeNew(folder, marker, store);
+    const evidence = isNew ? [] : evidenceOf(store, record, tornLog, before);
+    const opened = new OpenFolder(locked, { store, record, count, run, evidence, created: isNew });
+    record.begin(run);
+    count.opened();
+    return opened;
   } catch (error) {
-    await store.close();
+    await store?.close();
+    count.clear();
     throw error;
   }
-  const originReusable = !isNew && record.vouchesFor(store.previousRun);
-  record.begin(run);
-  return {
-    store,
-    path: folder,
-    created: isNew,
-    originReusable,
-    run,
-    invalidate: () => record.invalidate(),
-    close: async () => {
-      // Should LevelDB not close, the folder stays locked: nobody may open it a second time meanwhile.
-      await store.close();
-      record.release();
-      lock.release();
+}
+
+function inspect(folder: string, location: string, count: OpeningCount): Inspection {
+  if (count.hopeless) throw untrusted(folder, 'opening it has crashed again and again');
+  const inspection = inspectDatabase(location, count.suspicious);
+  if (inspection.damage !== undefined) throw untrusted(folder, inspection.damage);
+  return inspection;
+}
+
+function evidenceOf(
+  store: LevelStore,
+  record: RunRecord,
+  tornLog: boolean,
+  before: RunMark | undefined,
+): Evidence[] {
+  const torn: Evidence[] = tornLog ? ['torn-log'] : [];
+  if (before === undefined) {
+    const verdict = record.judge(store.previousRun);
+    return verdict === 'complete' ? [] : [verdict, ...torn];
+  }
+  const found = store.previousRun;
+  const whole = found?.nonce === before.nonce && found.batches >= before.batches;
+  return whole ? ['write-error', ...torn] : ['write-error', 'lost-batches', ...torn];
+}
+
+class OpenFolder implements DataFolder {
+  readonly store: LevelStore;
+  readonly path: string;
+  readonly created: boolean;
+  readonly originReusable: boolean;
+  readonly evidence: readonly Evidence[];
+  readonly run: string;
+  readonly #locked: Locked;
+  readonly #record: RunRecord;
+  readonly #count: OpeningCount;
+  readonly #places: readonly Place[];
+
+  constructor(
+    locked: Locked,
+    opened: {
+      store: LevelStore;
+      record: RunRecord;
+      count: OpeningCount;
+      run: string;
+      evidence: readonly Evidence[];
+      created: boolean;
     },
-  };
+  ) {
+    this.#locked = locked;
+    this.store = opened.store;
+    this.path = locked.folder;
+    this.created = opened.created;
+    this.evidence = opened.evidence;
+    this.originReusable = !opened.created && opened.evidence.length === 0;
+    this.run = opened.run;
+    this.#record = opened.record;
+    this.#count = opened.count;
+    this.#places = [locked.folder, join(locked.folder, MARKER), join(locked.folder, DB)].map(placeOf);
+  }
+
+  invalidate(): void {
+    this.#record.invalidate();
+  }
+
+  missing(): string | undefined {
+    return this.#places.find(isGone)?.path;
+  }
+
+  async closeStore(): Promise<void> {
+    await this.store.close();
+    this.#record.release();
+    this.#count.clear();
+  }
+
+  async reopen(): Promise<DataFolder> {
+    await this.closeStore();
+    try {
+      return await openLocked(this.#locked, { nonce: this.run, batches: this.store.batches });
+    } catch (error) {
+      throw openFailure(this.path, error);
+    }
+  }
+
+  async close(): Promise<void> {
+    // Should LevelDB not close, the folder stays locked: nobody may open it a second time meanwhile.
+    await this.closeStore();
+    this.#locked.lock.release();
+  }
+}
+
+interface Place {
+  readonly path: string;
+  readonly inode: bigint;
+}
+
+function placeOf(path: string): Place {
+  return { path, inode: statSync(path, { bigint: true }).ino };
+}
+
+/** Only what is certain: a disk that does not answer for the moment is no reason to end. */
+function isGone({ path, inode }: Place): boolean {
+  try {
+    return statSync(path, { bigint: true }).ino !== inode;
+  } catch (error) {
+    return error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR');
+  }
 }
 
 /** Makes the folder if need be; its real path. Refuses what is not ours before anything is written into it. */
@@ -254,6 +381,7 @@ export async function setAside(path: string, machine: Machine = thisMachine()): 
     // In this order: marked `new` while the database is still in place, it would be taken for a new one.
     syncFolder(folder);
     if (readMarker(folder) === 'damaged') moveAside(folder, MARKER, time);
+    new OpeningCount(folder).clear();
     newMarker(folder);
     return db;
   } catch (error) {

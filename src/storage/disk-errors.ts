@@ -20,25 +20,33 @@ function troubleOf(error: unknown): Trouble {
 
 /** Troubles of the machine rather than of the store: error code, the system's wording, what to do. */
 const MACHINE_TROUBLES: readonly (readonly [codes: RegExp, text: RegExp, mend: string])[] = [
-  [
-    /^(EMFILE|ENFILE)$/,
-    /too many open files/i,
-    'too many open files: raise the limit (ulimit -n) and start again',
-  ],
+  [/^(EMFILE|ENFILE)$/, /too many open files/i, 'too many open files: raise the limit (ulimit -n)'],
   [
     /^(EACCES|EPERM)$/,
     /permission denied|operation not permitted/i,
     'permission denied: let this user own the folder, or choose another one',
   ],
   [/^EROFS$/, /read-only file system/i, 'the file system is read-only: remount it, or choose another folder'],
-  [
-    /^(ENOSPC|EDQUOT)$/,
-    /no space left|quota exceeded/i,
-    'no space left on the device: free some and start again',
-  ],
-  [/^EFBIG$/, /file too large/i, 'a file reached its size limit: raise it (ulimit -f) and start again'],
+  [/^(ENOSPC|EDQUOT)$/, /no space left|quota exceeded/i, 'no space left on the device: free some'],
+  [/^EFBIG$/, /file too large/i, 'a file reached its size limit: raise it (ulimit -f)'],
   [/^EIO$/, /input\/output error/i, 'the device reports an input/output error: replace it, then rebuild'],
 ];
+
+/** Whether it is file descriptors that are wanting: those can be had by giving up something else. */
+export function isOutOfFiles(error: unknown): boolean {
+  const { code, text } = troubleOf(error);
+  const [codes, wording] = MACHINE_TROUBLES[0]!;
+  return codes.test(code) || wording.test(text);
+}
+
+/** Removed or replaced while the store was open: what is written now cannot be found again. */
+export function folderGone(path: string): ReadmeshError {
+  return new ReadmeshError(
+    'STORE_FAILED',
+    `${path} was removed or replaced while this node was running: nothing more is acknowledged, and the node ends; ` +
+      'put the folder back, or start it with an empty one and --join to copy the data from the other members',
+  );
+}
 
 function machineTrouble(trouble: Trouble): string | undefined {
   return MACHINE_TROUBLES.find(([codes, text]) => codes.test(trouble.code) || text.test(trouble.text))?.[2];
@@ -82,10 +90,10 @@ export function openFailure(path: string, error: unknown): ReadmeshError {
 /** After a write failed: no more is known of it than that it may or may not come back. */
 export function writeFailure(path: string, error: unknown): ReadmeshError {
   const trouble = troubleOf(error);
-  const why = machineTrouble(trouble) ?? `${trouble.text}; restart this node`;
+  const why = machineTrouble(trouble) ?? trouble.text;
   return new ReadmeshError(
     'STORE_FAILED',
-    `writing to ${path} failed, nothing more is written until the store is reopened: ${why}`,
+    `writing to ${path} failed, and nothing more is written until the store could be reopened: ${why}`,
     { cause: error },
   );
 }

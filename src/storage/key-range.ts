@@ -1,10 +1,10 @@
-/**
- * Ranges of keys, in the order of the disk: bytewise UTF-8. That is the order of code points, but not the one in
- * which JavaScript compares strings (UTF-16 code units put U+FF01 behind every emoji).
- */
+/** Ranges of keys, in the order of the disk (core/key-order.ts). */
 import { utf8Length } from '../core/entry.js';
+import { compareKeys } from '../core/key-order.js';
 import { ReadmeshError } from '../errors.js';
 import type { KeyRange } from './store.js';
+
+export { compareKeys };
 
 /** One interval of keys: the intersection of everything a `KeyRange` says, but for order and limit. */
 export interface KeyInterval {
@@ -63,21 +63,4 @@ function successor(prefix: string): string | undefined {
     // Surrogates are not code points of text: the next one above U+D7FF is U+E000.
     return points.join('') + String.fromCodePoint(last === 0xd7ff ? 0xe000 : last + 1);
   }
-}
-
-/** Negative, 0 or positive as `a` sorts before, with or behind `b` on disk. Both must be well-formed. */
-export function compareKeys(a: string, b: string): number {
-  const length = Math.min(a.length, b.length);
-  for (let i = 0; i < length; i++) {
-    const x = a.charCodeAt(i);
-    const y = b.charCodeAt(i);
-    if (x !== y) return codePointRank(x) - codePointRank(y);
-  }
-  return a.length - b.length;
-}
-
-/** Surrogates stand for code points above U+FFFF: they rank behind the units U+E000 to U+FFFF. */
-function codePointRank(unit: number): number {
-  if (unit < 0xd800) return unit;
-  return unit < 0xe000 ? unit + 0x2000 : unit - 0x800;
 }

@@ -17,6 +17,8 @@ import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { damagedRecord } from './chunk-cursor.js';
 import { closed, openFailure, readFailure, untrusted, writeFailure } from './disk-errors.js';
 import { FolderSync, syncFolder } from './folder-sync.js';
+import { KeyFilter } from './key-filter.js';
+import { LevelBytes } from './level-bytes.js';
 import { type Db, EntryCursor, LevelSnapshot, readHeads, readSealed, readTops } from './level-cursors.js';
 import {
   decodeHlc,
@@ -33,7 +35,8 @@ import {
   type RunMark,
   seal,
 } from './physical.js';
-import type { KeyRange, RowCursor, Snapshot, Store } from './store.js';
+import { planRanges } from './range-plan.js';
+import type { KeyRange, RangePlan, RowCursor, Snapshot, Store } from './store.js';
 
 /**
  * Write buffer: reopening replays up to this much of the log, about 10 ms a megabyte, and two may be in memory;
@@ -85,6 +88,8 @@ export class LevelStore implements Store {
   readonly #db: Db;
   readonly #options: LevelStoreOptions;
   readonly #folder: FolderSync;
+  /** Every key that was ever put into it, while it has been open since it was new. */
+  #filter: KeyFilter | undefined;
   #batches = 0;
   #prepared: { readonly batch: StoreBatch; readonly chain: Promise<ChainedBatch> } | undefined;
   #inFlight: Promise<void> | undefined;
@@ -103,6 +108,8 @@ export class LevelStore implements Store {
     this.flushes = options.flush;
     this.recovered = found.recovered;
     this.previousRun = found.run;
+    // What the keys of a store that is not new are, nobody has read yet.
+    if (found.recovered.heads.size === 0 && found.recovered.tops.size === 0) this.#filter = new KeyFilter();
   }
 
   /**
@@ -138,6 +145,16 @@ export class LevelStore implements Store {
     }
   }
 
+  /** Batches written since it was opened. */
+  get batches(): number {
+    return this.#batches;
+  }
+
+  /** Why nothing more is written; undefined while all is well. */
+  get failure(): ReadmeshError | undefined {
+    return this.#failure;
+  }
+
   getRow(key: string): Row | undefined {
     // No longer key is ever stored, and the primed buffer holds none much longer.
     if (key.length > KEY_BYTES_MAX) return undefined;
@@ -151,6 +168,10 @@ export class LevelStore implements Store {
     // A lone surrogate is encoded as U+FFFD and finds that key's record: such a key cannot have been stored.
     if (utf8Length(key) === -1) return undefined;
     throw damagedRecord(key);
+  }
+
+  mayHold(key: string): boolean {
+    return this.#filter?.mayHold(key) ?? true;
   }
 
   async getRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
@@ -181,6 +202,13 @@ export class LevelStore implements Store {
     // Whoever writes the batch hears of a failure; if nobody does, it is nobody's.
     chain.catch(() => undefined);
     this.#prepared = { batch, chain };
+  }
+
+  /** Before it is written: a batch that failed may be there all the same. */
+  #noteKey(key: string): void {
+    if (this.#filter === undefined) return;
+    this.#filter.add(key);
+    if (this.#filter.isFull) this.#filter = undefined;
   }
 
   async #commit(batch: StoreBatch): Promise<void> {
@@ -225,6 +253,12 @@ export class LevelStore implements Store {
       for (const [key, row] of batch.rows) {
         if (rows++ % SLICE_ROWS === SLICE_ROWS - 1) await nextTurn();
         putRow(chain, key, row);
+        this.#noteKey(key);
+      }
+      for (const [key, row] of batch.removals ?? []) {
+        const { origin, seq } = dotOf(row);
+        chain.del(ENTRY + key);
+        chain.del(dotKey(origin, seq));
       }
       for (const [origin, head] of batch.heads) {
         if (rows++ % SLICE_ROWS === SLICE_ROWS - 1) await nextTurn();
@@ -250,6 +284,14 @@ export class LevelStore implements Store {
 
   async snapshot(): Promise<Snapshot> {
     return await LevelSnapshot.take(this.#db);
+  }
+
+  async plan(rangeBytes: number, rangesMax: number): Promise<RangePlan> {
+    try {
+      return await planRanges(new LevelBytes(this.#db), rangeBytes, rangesMax);
+    } catch (error) {
+      throw readFailure(this.#options.location, error);
+    }
   }
 
   rows(range: KeyRange): RowCursor {

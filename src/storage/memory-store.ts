@@ -13,7 +13,8 @@ import { ChunkCursor, type CursorItem, damagedRecord } from './chunk-cursor.js';
 import { closed, writeFailure } from './disk-errors.js';
 import { compareKeys, type KeyInterval, keyInterval } from './key-range.js';
 import { META_HLC, META_RUN } from './physical.js';
-import type { KeyRange, RowCursor, Snapshot, Store } from './store.js';
+import { boundaries } from './range-plan.js';
+import type { KeyRange, RangePlan, RowCursor, Snapshot, Store } from './store.js';
 
 export interface MemoryContents {
   readonly rows: ReadonlyMap<string, Row>;
@@ -119,6 +120,15 @@ export class MemoryStore implements Store {
     return new MemorySnapshot(this.#image.share(), () => this.#assertOpen());
   }
 
+  async plan(rangeBytes: number, rangesMax: number): Promise<RangePlan> {
+    this.#assertOpen();
+    const sizes: { key: string; bytes: number }[] = [];
+    for (const item of this.#image.share().inRange({}))
+      if ('row' in item) sizes.push({ key: item.key, bytes: item.key.length + item.row.length });
+    const bytes = sizes.reduce((sum, size) => sum + size.bytes, 0);
+    return { keys: boundaries(sizes, bytes, rangeBytes, rangesMax), entries: sizes.length, bytes };
+  }
+
   rows(range: KeyRange): RowCursor {
     this.#assertOpen();
     return new ImageCursor(this.#image.share().inRange(range), () => this.#assertOpen());
@@ -136,6 +146,7 @@ export class MemoryStore implements Store {
 
 interface Changes {
   readonly rows?: ReadonlyMap<string, Row>;
+  readonly removals?: ReadonlyMap<string, Row>;
   readonly heads?: ReadonlyMap<OriginId, number>;
   readonly forgets?: ReadonlySet<OriginId>;
   readonly meta?: ReadonlyMap<string, Uint8Array | null>;
@@ -149,7 +160,7 @@ class Image implements MemoryContents {
   readonly meta: Map<string, Uint8Array>;
   hlc: MemoryContents['hlc'];
   #shared = false;
-  /** Keys in order of bytes; undefined once a key was added. Keys are never removed. */
+  /** Keys in order of bytes; undefined once a key was added or removed. */
   #sorted: readonly string[] | undefined;
 
   constructor(from: MemoryContents) {
@@ -170,6 +181,9 @@ class Image implements MemoryContents {
     for (const [key, row] of changes.rows ?? []) {
       if (!image.rows.has(key)) image.#sorted = undefined;
       image.rows.set(key, row);
+    }
+    for (const key of changes.removals?.keys() ?? []) {
+      if (image.rows.delete(key)) image.#sorted = undefined;
     }
     for (const [origin, head] of changes.heads ?? []) image.heads.set(origin, head);
     for (const origin of changes.forgets ?? []) image.heads.delete(origin);

@@ -29,8 +29,20 @@ const DOT_KEY_LENGTH = ORIGIN_END + SEQ_DIGITS;
 const SEQ_MAX = 2 ** 48 - 1;
 const CRC_BYTES = 4;
 
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
+/** Dots come in order: all but the last two digits are mostly those of the dot before. */
+let stemOrigin: OriginId = '';
+let stemSeq = -1;
+let stem = '';
+
 export function dotKey(origin: OriginId, seq: number): string {
-  return DOT + origin + seq.toString(16).padStart(SEQ_DIGITS, '0');
+  const high = Math.floor(seq / 256);
+  if (high !== stemSeq || origin !== stemOrigin) {
+    stem = DOT + origin + high.toString(16).padStart(SEQ_DIGITS - 2, '0');
+    stemOrigin = origin;
+    stemSeq = high;
+  }
+  return stem + HEX[seq % 256]!;
 }
 
 /** Where to look for the first dot of `origin` above `head`. A head comes from a peer and may be any integer. */
@@ -48,10 +60,21 @@ export function parseDotKey(physical: string): Dot {
 
 /** Grows to the largest sealed row seen; keys and small records of the node. */
 let scratch = Buffer.allocUnsafeSlow(8_192);
+/** The first so many bytes of it, made when first needed: a view for each sealed row would be most of its cost. */
+let views: Uint8Array[] = [];
+const VIEW_BYTES_MAX = 512;
 
 function room(bytes: number): Buffer {
-  if (scratch.length < bytes) scratch = Buffer.allocUnsafeSlow(bytes * 2);
+  if (scratch.length < bytes) {
+    scratch = Buffer.allocUnsafeSlow(bytes * 2);
+    views = [];
+  }
   return scratch;
+}
+
+function viewOf(bytes: number): Uint8Array {
+  if (bytes > VIEW_BYTES_MAX) return scratch.subarray(0, bytes);
+  return (views[bytes] ??= scratch.subarray(0, bytes));
 }
 
 /** Texts up to this length are written here while they are ASCII; a native call costs more. */
@@ -83,7 +106,7 @@ export function seal(physicalKey: string, payload: string | Uint8Array): Uint8Ar
     buffer.set(payload, end);
     end += payload.length;
   }
-  const sealed = buffer.subarray(0, end);
+  const sealed = viewOf(end);
   writeChecksum(sealed, checksum(physicalKey, sealed));
   return sealed;
 }

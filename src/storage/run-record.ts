@@ -74,17 +74,18 @@ export class RunRecord {
     return new RunRecord(machine, recordPath(folder, machine));
   }
 
-  /** Whether the store, which bears this mark, has lost nothing since its previous opening. */
-  vouchesFor(mark: RunMark | undefined): boolean {
-    if (mark === undefined || this.#file === undefined) return false;
+  /**
+   * Whether the store, which bears this mark, has lost nothing since its previous opening (`complete`), has lost
+   * batches that were acknowledged (`lost-batches`), or neither can be proved.
+   */
+  judge(mark: RunMark | undefined): 'complete' | 'lost-batches' | 'unproved' {
+    if (mark === undefined || this.#file === undefined) return 'unproved';
     const match = RECORD.exec(readOrEmpty(this.#file));
-    if (match === null) return false;
+    if (match === null) return 'unproved';
     const [, nonce, batches, boot] = match;
-    return (
-      nonce === mark.nonce &&
-      boot === this.#machine.bootId &&
-      mark.batches >= Math.max(1, Number.parseInt(batches!, 16))
-    );
+    if (nonce !== mark.nonce || boot !== this.#machine.bootId) return 'unproved';
+    if (mark.batches < Number.parseInt(batches!, 16)) return 'lost-batches';
+    return mark.batches >= 1 ? 'complete' : 'unproved';
   }
 
   /** Begins the record of this opening, after its nonce is in the database. */

@@ -54,6 +54,15 @@ export interface Snapshot {
   close(): Promise<void>;
 }
 
+/** How the entries are best divided into ranges; every figure is an estimate. */
+export interface RangePlan {
+  /** Last key of each range but the last one, rising. */
+  readonly keys: readonly string[];
+  readonly entries: number;
+  /** Of keys and rows. */
+  readonly bytes: number;
+}
+
 export interface Store {
   /** Whether every write is flushed to stable storage before it resolves. */
   readonly flushes: boolean;
@@ -61,6 +70,8 @@ export interface Store {
   readonly recovered: Recovered;
   /** The row as last written, checksum verified. Throws DAMAGED. Synchronous and never waits for a write. */
   getRow(key: string): Row | undefined;
+  /** False: there is certainly no row of the key. Costs less than to look, where the store can tell; reads just look. */
+  mayHold?(key: string): boolean;
   /** In the order of `keys`. Throws DAMAGED. */
   getRows(keys: readonly string[]): Promise<(Row | undefined)[]>;
   /** A hint that this batch is to be written next: what can be done for that while another is in flight. */
@@ -68,6 +79,8 @@ export interface Store {
   /** Atomic. Rejects with STORE_FAILED; whether the batch is on disk is then unknown. */
   write(batch: StoreBatch): Promise<void>;
   snapshot(): Promise<Snapshot>;
+  /** Ranges of about `rangeBytes` each, at most `rangesMax`; found without reading a large store through. */
+  plan(rangeBytes: number, rangesMax: number): Promise<RangePlan>;
   /** Entries outside any snapshot of ours (still one consistent iterator). */
   rows(range: KeyRange): RowCursor;
   close(): Promise<void>;

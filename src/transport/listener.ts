@@ -148,6 +148,14 @@ export class Listener {
     return { host, port: bound.port };
   }
 
+  /** Gives up connections that can come back, for want of descriptors: idle ones and clients, never peers. Returns how many. */
+  shed(): number {
+    const given = this.#waiting.size + this.#clients.size;
+    for (const socket of [...this.#waiting]) socket.destroy();
+    for (const ws of [...this.#clients]) ws.terminate();
+    return given;
+  }
+
   /**
    * Takes on nothing new, lets requests in progress finish for `closeTimeoutMs`, then cuts whatever is left,
    * links and clients included: close those first if they are to be flushed. May be called again.

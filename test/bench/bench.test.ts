@@ -4,9 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
-import type { Comparison, Context, Distribution } from '../../bench/harness.js';
-import { check, compare, interleave, median, percentile } from '../../bench/harness.js';
-import { missedBars, toJson } from '../../bench/report.js';
+import type { Context } from '../../bench/harness.js';
+import { check, compare, distribution, interleave, median, percentile } from '../../bench/harness.js';
+import { pageOf } from '../../bench/page.js';
+import { missedBars, type Report, toReport } from '../../bench/report.js';
 import { openPhoneData } from '../../bin/phone-data.js';
 
 const RUN = fileURLToPath(new URL('../../dist/bench/run.js', import.meta.url));
@@ -21,32 +22,46 @@ function leftovers(): string[] {
 
 function bench(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
   return new Promise((resolve) => {
-    const env = { ...process.env, TMPDIR: temporary };
+    // No peer is installed: no program on the PATH, no package in the folder of the peers.
+    const env = {
+      ...process.env,
+      TMPDIR: temporary,
+      PATH: '',
+      READMESH_BENCH_PEERS: join(temporary, 'none'),
+    };
     const child = execFile(process.execPath, [RUN, ...args], { env }, (_error, stdout, stderr) => {
       resolve({ code: child.exitCode, stdout, stderr });
     });
   });
 }
 
-interface Report {
-  bench: string;
-  comparisons: Comparison[];
-  distributions: Distribution[];
-  versions: Record<string, string>;
-}
-
 describe('in a smoke run every bench verifies its own results and leaves nothing behind', () => {
   test.each([
-    { name: 'local-reads', comparisons: 2, distributions: 0 },
+    { name: 'local-reads', comparisons: 3, distributions: 0, without: ['lmdb', 'SQLite', 'Redis'] },
+    { name: 'bulk-reads', comparisons: 3, distributions: 0 },
+    { name: 'client-reads', comparisons: 0, distributions: 0, without: ['Redis'] },
     { name: 'local-puts', comparisons: 2, distributions: 0 },
+    { name: 'replicated-puts', comparisons: 0, distributions: 0, without: ['Redis', 'etcd', 'NATS'] },
     { name: 'import', comparisons: 1, distributions: 0 },
+    { name: 'watch-latency', comparisons: 2, distributions: 2, without: ['Redis', 'NATS', 'etcd'] },
     { name: 'propagation', comparisons: 2, distributions: 4 },
-  ])('$name', async ({ name, comparisons, distributions }) => {
+    { name: 'busy-reads', comparisons: 2, distributions: 6 },
+    { name: 'footprint', comparisons: 2, distributions: 0 },
+    { name: 'growth', comparisons: 3, distributions: 0 },
+  ])('$name', async ({ name, comparisons, distributions, without = [] }) => {
     const { code, stdout, stderr } = await bench(name, '--smoke', '--json');
-    expect(stderr).toBe('');
+    const reasons = stderr.split('\n').filter((line) => line !== '');
+    expect(reasons).toHaveLength(without.length);
+    for (const [i, peer] of without.entries())
+      expect(reasons[i]).toMatch(
+        new RegExp(
+          `^${name}: without ${peer}: the (npm package|program) \\S+ is not installed: run bench/install-peers$`,
+        ),
+      );
     expect(code).toBe(0);
     const report = JSON.parse(stdout) as Report;
     expect(report.bench).toBe(name);
+    expect(report.skipped.map(({ peer }) => peer)).toEqual(without);
     expect(report.comparisons).toHaveLength(comparisons);
     expect(report.distributions).toHaveLength(distributions);
     for (const { subject, baseline, ratio, bar } of report.comparisons) {
@@ -64,7 +79,7 @@ describe('in a smoke run every bench verifies its own results and leaves nothing
 test('without a name the benches are listed, and a wrong name suggests the nearest', async () => {
   const list = await bench();
   expect(list.code).toBe(0);
-  expect(list.stdout).toMatch(/^local-reads .*\nlocal-puts .*\nimport .*\npropagation /);
+  expect(list.stdout).toMatch(/^local-reads (.*\n)+local-puts (.*\n)+import (.*\n)+scale (.*\n)+all /);
   const wrong = await bench('local-read');
   expect(wrong.code).toBe(2);
   expect(wrong.stderr).toContain('did you mean local-reads?');
@@ -75,7 +90,16 @@ test('without a name the benches are listed, and a wrong name suggests the neare
 
 async function contextOf(scale: Context['scale'], rounds: number): Promise<Context> {
   const data = await openPhoneData({ rowsMax: 1, synthetic: true });
-  return { scale, seed: 1, rounds, data, folder: () => temporary, note: () => {} };
+  return {
+    scale,
+    seed: 1,
+    rounds,
+    data,
+    folder: () => temporary,
+    note: () => {},
+    skip: () => {},
+    took: () => {},
+  };
 }
 
 test('contenders take turns, and the warm-up round does not count', async () => {
@@ -102,11 +126,77 @@ test('a ratio below its bar is a miss, except in a smoke run', async () => {
   const missed = compare(full, figures);
   const held = compare(full, { ...figures, bar: 0.7 });
   expect(missedBars({ comparisons: [missed, held] })).toEqual([missed]);
-  const json = JSON.parse(toJson('x', full, { comparisons: [missed, held] })) as {
-    comparisons: { held: boolean }[];
-  };
-  expect(json.comparisons.map(({ held }) => held)).toEqual([false, true]);
+  const report = toReport({ name: 'x', summary: 'x' }, full, { comparisons: [missed, held] });
+  expect(report.comparisons.map(({ held }) => held)).toEqual([false, true]);
   expect(missedBars({ comparisons: [compare(await contextOf('smoke', 1), figures)] })).toEqual([]);
+});
+
+test('a ratio of times or sizes above its bar is a miss', async () => {
+  const series = (p50: number) => ({ label: 'x', rounds: [p50], p50 });
+  const figures = {
+    name: 'x',
+    unit: 'ms',
+    subject: series(70),
+    baseline: series(100),
+    atMost: true,
+  } as const;
+  const full = await contextOf('full', 1);
+  const missed = compare(full, { ...figures, bar: 0.6 });
+  expect(missedBars({ comparisons: [compare(full, { ...figures, bar: 0.7 }), missed] })).toEqual([missed]);
+});
+
+describe('the page', () => {
+  test('shows every comparison with its verdict, why peers are missing, and what peers do not promise', async () => {
+    const series = (label: string, p50: number) => ({ label, rounds: [p50], p50 });
+    const context = await contextOf('full', 1);
+    const better = { name: 'quick thing', unit: 'reads/s', subject: series('ours', 300), bar: 2 };
+    const worse = {
+      name: 'slow thing',
+      unit: 'ms',
+      subject: series('ours', 9),
+      bar: 1,
+      atMost: true,
+    } as const;
+    const result = {
+      comparisons: [
+        compare(context, { ...better, baseline: series('Other & Co', 100) }),
+        compare(context, { ...worse, baseline: series('another', 3) }),
+      ],
+      distributions: [distribution('trip', 'ms', [1, 2, 30])],
+      curves: [
+        {
+          plot: 'growth-x',
+          label: 'ours',
+          x: 'rows',
+          y: 'MB',
+          points: [[10, 1] as const, [100, 2] as const],
+        },
+      ],
+      skipped: [{ peer: 'Redis', reason: 'not installed' }],
+      peers: [{ name: 'NATS', version: '2', settings: 'default', caveat: 'flushes nothing' }],
+    };
+    const report = toReport({ name: 'x', summary: 'what x is' }, context, result);
+    const run = {
+      command: 'npm run bench -- all',
+      began: 'then',
+      ended: 'now',
+      benches: [report],
+      failed: ['y'],
+    };
+    const { text, plots } = pageOf(run);
+    expect(text).toContain('**1 of 2 bars held.**');
+    expect(text).toMatch(/quick thing .* 3\.00 \| ≥ 2 \| held/);
+    expect(text).toMatch(/slow thing .* 3\.00 \| ≤ 1 \| \*\*missed\*\*/);
+    expect(text).toContain('Without Redis: not installed');
+    expect(text).toContain('flushes nothing');
+    expect(text).toContain('since they failed: y');
+    expect([...plots.keys()].sort()).toEqual(['growth-x.svg', 'ratios.svg', 'x-shares.svg', 'x.svg']);
+    for (const [name, svg] of plots) {
+      expect(text).toContain(`benchmarks/${name}`);
+      expect(svg).toMatch(/^<svg .*<\/svg>\n$/s);
+      expect(svg).not.toMatch(/NaN|Infinity|undefined|& /);
+    }
+  });
 });
 
 test('medians and percentiles are those of the sorted values', () => {

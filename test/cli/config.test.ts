@@ -42,6 +42,7 @@ tuning:
       name: 'n1',
       host: 'rack-3',
       insecureNoAuth: true,
+      readThrough: false,
       rebuild: false,
       found: false,
       tuning: { cacheBytesMax: 0, ackTimeoutMs: 5_000 },

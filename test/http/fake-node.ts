@@ -87,6 +87,7 @@ export class FakeNode implements NodeService {
       issues: [],
       members: [],
       heads: {},
+      digest: { keys: 0, root: '', builtPercent: 100, doubt: false },
       queues: { pendingRows: 0, pendingBytes: 0, unacknowledged: 0 },
       counters: {},
       uptimeMs: 1,

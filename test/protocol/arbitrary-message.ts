@@ -87,6 +87,14 @@ const sealReport: fc.Arbitrary<SealReport> = shape({
     { maxLength: 10 },
   ),
 });
+const bytes = (length: number): fc.Arbitrary<Uint8Array> =>
+  fc.uint8Array({ minLength: length, maxLength: length });
+const sum = bytes(44);
+const item = fc.oneof(bytes(1), bytes(49));
+const span = fc.record(
+  { after: fc.oneof(fc.constant(''), key), to: fc.option(key) },
+  { noNullPrototype: true },
+);
 
 const type = <T extends string>(value: T): fc.Arbitrary<T> => fc.constant(value);
 
@@ -147,7 +155,12 @@ export const messages: { [Type in PeerMessage['type']]: fc.Arbitrary<Extract<Pee
     }),
     'seals-hash': shape({ type: type('seals-hash'), hash }),
     pull: shape({ type: type('pull'), session: uint, heads: pairs(seq) }),
-    'pull-range': shape({ type: type('pull-range'), session: uint, after: fc.option(key) }),
+    'pull-range': shape({
+      type: type('pull-range'),
+      session: uint,
+      after: fc.option(key),
+      until: fc.option(key),
+    }),
     'session-opened': shape({ type: type('session-opened'), session: uint, heads: pairs(seq) }),
     chunk: fc
       .record({
@@ -164,12 +177,47 @@ export const messages: { [Type in PeerMessage['type']]: fc.Arbitrary<Extract<Pee
         rows,
         tops: rest.last ? rest.tops : [],
       })),
-    'chunk-ack': shape({ type: type('chunk-ack'), session: uint, index: uint }),
+    'chunk-ack': shape({ type: type('chunk-ack'), session: uint, count: uint }),
     'session-end': shape({
       type: type('session-end'),
       session: uint,
+      asked: fc.boolean(),
       code: fc.constantFrom('busy' as const, 'not-ready' as const, 'failed' as const, 'cancelled' as const),
     }),
+    'plan-ask': shape({ type: type('plan-ask'), plan: uint, rangeBytes: uint, rangesMax: uint }),
+    plan: shape({
+      type: type('plan'),
+      plan: uint,
+      keys: fc.array(key, { maxLength: 40 }),
+      entries: uint,
+      bytes: uint,
+    }),
+    'digest-root': shape({ type: type('digest-root'), vectorHash: hash, root: sum }),
+    'ask-sums': shape({ type: type('ask-sums'), question: uint, spans: fc.array(span, { maxLength: 20 }) }),
+    sums: shape({ type: type('sums'), question: uint, sums: fc.array(sum, { maxLength: 20 }) }),
+    'ask-entries': fc
+      .record({
+        type: type('ask-entries'),
+        question: uint,
+        full: fc.boolean(),
+        span,
+        keys: fc.array(key, { maxLength: 20 }),
+      })
+      .map(({ span: { after, to }, ...rest }) => ({ ...rest, after, to })),
+    entries: fc
+      .record({
+        type: type('entries'),
+        question: uint,
+        answered: fc.boolean(),
+        reached: fc.option(key),
+        found: fc.oneof(
+          fc
+            .array(fc.tuple(key, item), { maxLength: 20 })
+            .map((all) => ({ keys: all.map(([k]) => k), items: all.map(([, one]) => one), rows: [] })),
+          records.map(({ keys, rows }) => ({ keys, items: [], rows })),
+        ),
+      })
+      .map(({ found, ...rest }) => ({ ...rest, ...found })),
   };
 
 export const anyMessage: fc.Arbitrary<PeerMessage> = fc.oneof(...Object.values(messages));

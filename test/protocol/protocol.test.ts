@@ -78,10 +78,9 @@ describe('a frame', () => {
     expect(Uint8Array.from(fields[5][1])).toEqual(row('k'));
   });
 
-  it('consists of bytes of its own', () => {
+  it('stays as it is when others are encoded after it', () => {
     const frame = encodeMessage({ type: 'resend', vector: true, members: false });
-    expect(frame.buffer.byteLength).toBe(frame.length);
-    encodeMessage({ type: 'prune', origins: [ORIGIN] });
+    for (let i = 0; i < 10_000; i++) encodeMessage({ type: 'prune', origins: [ORIGIN] });
     expect(decodeMessage(frame)).toEqual({ type: 'resend', vector: true, members: false });
   });
 
@@ -150,7 +149,7 @@ describe('a frame of ours is refused as our own mistake', () => {
   it('when it holds a lone surrogate or a number that is no count', () => {
     expect(errorOf(() => encodeMessage(push('\ud800', 40))).code).toBe('INTERNAL');
     for (const session of [-1, 1.5, Number.NaN, 2 ** 53])
-      expect(errorOf(() => encodeMessage({ type: 'chunk-ack', session, index: 0 })).code).toBe('INTERNAL');
+      expect(errorOf(() => encodeMessage({ type: 'chunk-ack', session, count: 0 })).code).toBe('INTERNAL');
   });
 });
 
@@ -215,7 +214,7 @@ describe('decoding refuses', () => {
     ['a push backwards', [5, 1, ORIGIN, 6, 5, []], /bad push: from is above to/],
     ['a key without its row', [5, 1, ORIGIN, 0, 1, ['k']], /records holds an incomplete entry/],
     ['an empty key', [5, 1, ORIGIN, 0, 1, ['', row('')]], /key takes 0 bytes, not 1 to 1024/],
-    ['a key of 1,025 bytes', [9, 1, 'k'.repeat(1_025)], /bad pull-range: after takes 1025 bytes/],
+    ['a key of 1,025 bytes', [9, 1, 'k'.repeat(1_025), null], /bad pull-range: after takes 1025 bytes/],
     ['a key that is binary', [5, 1, ORIGIN, 0, 1, [Buffer.from('k'), row('k')]], /key is not text/],
     ['a row that is text', [5, 1, ORIGIN, 0, 1, ['k', 'row']], /row is not binary/],
     [
@@ -238,7 +237,11 @@ describe('decoding refuses', () => {
       [11, 1, 0, false, [ORIGIN, 1], []],
       /bad chunk: tops come with the last chunk only/,
     ],
-    ['a session end without a known code', [13, 1, 4], /bad session-end: code is not an integer from 0 to 3/],
+    [
+      'a session end without a known code',
+      [13, 1, true, 4],
+      /bad session-end: code is not an integer from 0 to 3/,
+    ],
   ];
   for (const [what, fields, message] of bad)
     it(what, () => {

@@ -97,8 +97,8 @@ async function expectSame(
   try {
     expect(sorted(snapshot.heads)).toEqual(sorted(image.heads));
     expect(sorted(await snapshot.tops())).toEqual(sorted(image.tops()));
-    expect(await read(snapshot.rows({}))).toEqual(shown(image.after(null)));
-    expect(await read(snapshot.rows({ gt: 'ab' }))).toEqual(shown(image.after('ab')));
+    expect(await read(snapshot.rows({}))).toEqual(shown(image.between(null, null)));
+    expect(await read(snapshot.rows({ gt: 'ab', lte: 'b' }))).toEqual(shown(image.between('ab', 'b')));
     expect(await read(snapshot.above(heads))).toEqual(shown(image.above(heads)));
   } finally {
     await snapshot.close();

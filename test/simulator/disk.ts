@@ -41,6 +41,11 @@ export class Image {
       this.dots.set(dotKey(originOf(row), seqOf(row)), key);
       this.flipped.delete(key);
     }
+    for (const [key, row] of batch.removals ?? []) {
+      this.rows.delete(key);
+      this.dots.delete(dotKey(originOf(row), seqOf(row)));
+      this.flipped.delete(key);
+    }
     for (const [origin, head] of batch.heads) this.heads.set(origin, head);
     for (const origin of batch.forgets ?? []) this.heads.delete(origin);
     for (const [name, bytes] of batch.meta) {
@@ -107,9 +112,11 @@ export class Image {
     return { keys: found.map(({ key }) => key), rows: found.map(({ row }) => row) };
   }
 
-  /** Records with a greater key, in byte order of keys. */
-  after(key: string | null): Records {
-    const keys = [...this.rows.keys()].filter((k) => key === null || compareKeys(k, key) > 0);
+  /** Records with a key above `after` and up to `to`, in byte order of keys. */
+  between(after: string | null, to: string | null): Records {
+    const keys = [...this.rows.keys()].filter(
+      (key) => (after === null || compareKeys(key, after) > 0) && (to === null || compareKeys(key, to) <= 0),
+    );
     keys.sort(compareKeys);
     return { keys, rows: keys.map((k) => this.rows.get(k)!) };
   }

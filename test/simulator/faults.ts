@@ -20,6 +20,7 @@ export const FAULT_KINDS = [
   'bitFlip',
   'slowDisk',
   'wipe',
+  'bootstrapCrash',
   'restoreBackup',
   'clone',
   'remove',

@@ -3,7 +3,9 @@
  * broken for good, and the healed ones must come to hold the same, byte for byte, within a bounded virtual time,
  * with everything that was acknowledged in it, and go on to take writes.
  */
+import { DigestSum } from '../../src/core/digest-sum.js';
 import { KIND_REGISTER } from '../../src/core/entry.js';
+import { digestEntry } from '../../src/core/entry-hash.js';
 import { Violation } from './faults.js';
 import { clusterOnDisk, type Injector, isReadyOnDisk } from './inject.js';
 import type { SimNode, WriteResult } from './node.js';
@@ -19,6 +21,11 @@ export const CONVERGENCE_MS_MAX = 45_000;
 const POLL_MS = 250;
 /** Longest time in which all members forget an origin that has ended, beyond the age of tokens, ms. */
 const FORGETTING_MS_MAX = 20_000;
+/** Links are back this long after they broke, ms; and what then is sent again is acknowledged after so long. */
+const RELINK_MS_MAX = 15_000;
+const SENT_AGAIN_MS_MAX = 700;
+/** Writes that wait for others when the healing comes have been on their way for so long. */
+const WAITED_MS = 300;
 
 export class Finish {
   readonly #world: World;
@@ -52,6 +59,7 @@ export class Finish {
         this.#world.oracle.holders(obligation, healed).size !== new Set(healed.map(({ host }) => host)).size
       )
         throw new Violation('durability', `${obligation.key} at ${obligation.stamp} is not held by all`);
+    this.#checkSentAgain(healed);
     this.#checkUsable(healed);
     if (healed.length === this.#nodes.length) this.#checkBounded(healed);
     return took;
@@ -65,6 +73,7 @@ export class Finish {
     const healed = this.#chooseHealed();
     const broken = this.#nodes.filter((node) => !healed.includes(node));
     const { minority } = this.#plan;
+    this.#writeTooEarly(healed);
     network.heal((a, b) => {
       const between = healed.includes(a) !== healed.includes(b);
       return between && (minority === 'cut' || (minority === 'oneWay' && healed.includes(a)));
@@ -76,6 +85,31 @@ export class Finish {
     for (const node of healed) this.#repair(node);
     this.#endHopelessBootstrap(healed);
     return healed;
+  }
+
+  /**
+   * Writes that are still without an answer when the faults end, and that all the healed hosts are to acknowledge:
+   * what was lost on its way must be sent again, since nobody issues it anew.
+   */
+  #writeTooEarly(healed: readonly SimNode[]): void {
+    const timeoutMs = 2 * WAITED_MS + this.#limit(healed);
+    const options = { replicas: this.#hostsWithin(healed), fsync: this.#plan.flushes, timeoutMs };
+    for (const node of healed) {
+      if (!node.ready || node.paused) continue;
+      const value = Buffer.from(`early of ${node.name}`);
+      node.write([{ key: `early/${node.name}`, kind: KIND_REGISTER, value }], options, () => {});
+    }
+    this.#world.run(WAITED_MS);
+  }
+
+  /**
+   * Acknowledgements come over a node's own links: from all others in a full mesh; in a sparse one the only link may
+   * lead to a member on the same machine.
+   */
+  #hostsWithin(healed: readonly SimNode[]): number {
+    const isFull = this.#world.options.fullMeshMax >= this.#nodes.length;
+    const reached = isFull ? this.#nodes.length : this.#plan.sharedHost ? 1 : 2;
+    return Math.min(reached, new Set(healed.map((node) => node.host)).size);
   }
 
   /**
@@ -94,6 +128,7 @@ export class Finish {
     const most = joined.reduce((a, b) => (a.disk.image.rows.size >= b.disk.image.rows.size ? a : b));
     this.#world.ledger.note(most.name, () => 'is told to found');
     most.kill();
+    this.#world.oracle.givenUp();
     most.start(true);
   }
 
@@ -153,6 +188,7 @@ export class Finish {
       if (!core.ready) return `${node.name} is ${core.identity.phase}`;
       if (core.queue.tail() !== undefined || core.acks.unsettled > 0 || node.scans.size > 0)
         return `${node.name} is busy: ${core.queue.rows} rows, ${core.acks.unsettled} writes, ${node.scans.size} scans`;
+      if (core.digest.builtPercent < 100) return `${node.name} has not read all of its store yet`;
       if (core.written.hash !== first.core!.written.hash)
         return `the vectors of ${first.name} and ${node.name} differ: ${vectorOf(first)} and ${vectorOf(node)}`;
       // Equal vectors without gaps promise equal entries, which is checked at the end; with gaps it may take longer.
@@ -190,6 +226,7 @@ export class Finish {
           throw new Violation('written', `${node.name} announces ${origin}:${head}, its disk says otherwise`);
       this.#world.oracle.checkAllHeads(node);
       this.#world.oracle.checkForgotten(node);
+      checkDigest(node);
       if (node.open.size > 0)
         throw new Violation('answers', `${node.name} left ${node.open.size} writes unanswered`);
     }
@@ -207,13 +244,36 @@ export class Finish {
     this.#checkEqual(healed);
   }
 
+  /**
+   * What was lost with a link is sent again as soon as there is another one, rather than when a later look finds it
+   * unanswered. Only where nothing else delays an answer: no losses, and caps that nothing reaches.
+   */
+  #checkSentAgain(healed: readonly SimNode[]): void {
+    const { rates, tinyCaps, flushes } = this.#plan;
+    if (rates.loss > 0 || tinyCaps || healed.length < 2) return;
+    const options = { replicas: this.#hostsWithin(healed), fsync: flushes, timeoutMs: 2 * RELINK_MS_MAX };
+    let waiting = healed.length;
+    for (const node of healed) {
+      const value = Buffer.from(`again of ${node.name}`);
+      node.write([{ key: `again/${node.name}`, kind: KIND_REGISTER, value }], options, ({ ok }) => {
+        if (ok) waiting -= 1;
+      });
+      for (const wire of [...node.wires.values()]) this.#world.network.breakWire(wire);
+    }
+    this.#world.run(SENT_AGAIN_MS_MAX / 10);
+    const isLinked = (node: SimNode): boolean => {
+      const links = new Set(node.core!.linked().map((peer) => peer.name));
+      return healed.every((other) => other === node || links.has(other.name));
+    };
+    if (!this.#world.runUntil(() => healed.every(isLinked), RELINK_MS_MAX))
+      throw new Violation('usable', `links that broke are not back after ${RELINK_MS_MAX} ms`);
+    this.#world.run(SENT_AGAIN_MS_MAX);
+    if (waiting > 0) throw new Violation('sent again', `${waiting} writes wait, though all links are back`);
+  }
+
   /** Each of the healed nodes takes a write, and all of their hosts acknowledge it. */
   #checkUsable(healed: readonly SimNode[]): void {
-    // Acknowledgements come over a node's own links: to all others in a full mesh; in a sparse one the only link may
-    // lead to a member on the same machine.
-    const isFull = healed[0]!.core!.options.fullMeshMax >= this.#nodes.length;
-    const reached = isFull ? this.#nodes.length : this.#plan.sharedHost ? 1 : 2;
-    const hosts = Math.min(reached, new Set(healed.map((node) => node.host)).size);
+    const hosts = this.#hostsWithin(healed);
     const results: WriteResult[] = [];
     for (const node of healed) {
       const value = Buffer.from(`last of ${node.name}`);
@@ -249,6 +309,30 @@ function surplus(healed: readonly SimNode[]): string | undefined {
       if (!node.core!.members.isMember(origin) && !gapped.has(origin))
         return `${node.name} still has ${origin} in its vector`;
   return undefined;
+}
+
+/** What the node says of its store is what the store holds, and the store says the same of itself. */
+export function checkDigest(node: SimNode): void {
+  const { image } = node.disk;
+  const core = node.core!;
+  const actual = new DigestSum();
+  for (const [key, row] of image.rows) actual.add(digestEntry(key, row));
+  if (core.digest.builtPercent < 100)
+    throw new Violation('digest', `${node.name} has read ${core.digest.builtPercent} % of its store`);
+  if (core.digest.root !== actual.hex)
+    throw new Violation(
+      'digest',
+      `${node.name} counts ${core.digest.keys} keys, its disk holds ${actual.count}`,
+    );
+  const stored = image.meta.get('digest');
+  if (stored === undefined ? actual.count > 0 : !DigestSum.read(stored, 1).equals(actual))
+    throw new Violation('digest', `the disk of ${node.name} holds another digest than its contents have`);
+  const { digestDamages, digestMismatches, recordsDisputed, recordsSetAside } = core.counters;
+  if (digestDamages + digestMismatches + recordsDisputed + recordsSetAside > 0)
+    throw new Violation(
+      'digest',
+      `${node.name} takes a sound store for a damaged one: ${JSON.stringify(core.counters)}`,
+    );
 }
 
 function entriesDiffer(first: SimNode, node: SimNode): string | undefined {

@@ -11,6 +11,9 @@ function scale(draw: number, from: number, to: number): number {
   return from * (to / from) ** draw;
 }
 
+/** How often a node that was emptied is looked at, each millisecond, for the moment to break its copying off. */
+const INTERRUPT_LOOKS = 3_000;
+
 /** Whether the store, as it lies on disk, belongs to a node that holds everything. */
 export function isReadyOnDisk(node: SimNode): boolean {
   return decodeMeta<{ phase: string }>(node.disk.image.meta.get('node'))?.phase === 'ready';
@@ -182,7 +185,24 @@ export class Injector {
     if (!this.#mayLose(node)) return;
     if (node.disk.image.rows.size > 0) this.#mattered('wipe');
     node.wipe();
-    this.#end(event, () => this.#start(node));
+    this.#end(event, () => {
+      this.#start(node);
+      if (event.c < 0.6) this.#interrupt(node, event, INTERRUPT_LOOKS);
+    });
+  }
+
+  /** The copying that follows is broken off once it has brought something: at its end, or at that of its sources. */
+  #interrupt(node: SimNode, event: PlanEvent, looks: number): void {
+    if (node.ready || looks === 0) return;
+    const { entries, sources } = node.core?.bootstrap ?? { entries: 0, sources: [] };
+    if (entries <= event.b * 8) return this.#later(1, () => this.#interrupt(node, event, looks - 1));
+    this.#mattered('bootstrapCrash');
+    const names = event.c < 0.4 ? [node.name] : sources.map(({ name }) => name);
+    const killed = this.#nodes.filter((other) => names.includes(other.name) && other.alive);
+    for (const other of killed) other.kill();
+    this.#later(scale(event.a, 5, 500), () => {
+      for (const other of killed) this.#start(other);
+    });
   }
 
   /** An operator removes a member, whose host then comes back with an empty disk under the same name. */

@@ -39,6 +39,20 @@ export const MUTANTS: readonly Mutant[] = [
     'if (hosts < write.needed - 1) {',
   ),
   mutant(
+    'never sends again what waits for acknowledgements',
+    'core/replication.ts',
+    'for (const push of this.#acks.outstanding(peer.host)) this.#push([peer], push);',
+    '',
+    7,
+  ),
+  mutant(
+    'takes it that every frame is acknowledged that arrived',
+    'core/replica.ts',
+    'if (this.peers.has(peer.link)) this.#replication.remind(peer);',
+    '',
+    16,
+  ),
+  mutant(
     'counts members, not hosts',
     'core/replica.ts',
     'this.acks.acknowledge(frame, peer.host, message.flushed)',
@@ -100,15 +114,49 @@ export const MUTANTS: readonly Mutant[] = [
   },
   mutant(
     'raises its heads when a session opens',
-    'core/sessions.ts',
-    '    if (!asked.range) return;\n    this.#core.sealing.announced',
-    '    if (!asked.range) return this.#merge.raiseHeads(asked.heads, NO_TOPS);\n    this.#core.sealing.announced',
+    'core/asking.ts',
+    '    asked.purpose.opened?.(asked);\n',
+    '    asked.purpose.opened?.(asked);\n    if (asked.purpose.opened === undefined) this.#merge.raiseHeads(asked.heads, new Map());\n',
   ),
   mutant(
     'takes the greatest heads of several snapshots',
     'core/version-vector.ts',
     'out.set(origin, Math.min(head, other))',
     'out.set(origin, Math.max(head, other))',
+  ),
+  mutant(
+    'takes a range for complete when its source died',
+    'core/bootstrap.ts',
+    `  failed(asked: Asked): void {
+`,
+    `  failed(asked: Asked): void {
+    this.#bySession.get(asked)!.done = true;
+    if (asked.taken > 0) return this.completed(asked);
+`,
+  ),
+  mutant(
+    'stores how far it has copied before the rows',
+    'core/bootstrap.ts',
+    `    this.#merge.records(chunk);
+    if (chunk.keys.length > 0) range.after = chunk.keys.at(-1)!;
+`,
+    `    if (chunk.keys.length > 0) range.after = chunk.keys.at(-1)!;
+    this.#storeRange(range);
+    this.#core.queue.seal();
+    this.#merge.records(chunk);
+`,
+  ),
+  mutant(
+    'counts only the heads of the last snapshot it copied from',
+    'core/bootstrap.ts',
+    'plan.heads === null ? heads : minimumOfHeads(new Map(plan.heads), heads)',
+    'heads',
+  ),
+  mutant(
+    'copies only up to the end of the first range',
+    'core/bootstrap.ts',
+    'this.#ranges.every(({ done }) => done)',
+    'this.#ranges.some(({ done }) => done)',
   ),
   mutant(
     'numbers on after a lost tail',
@@ -179,7 +227,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   mutant(
     'tells less of its tops than it announced',
-    'core/sessions.ts',
+    'core/serving.ts',
     'const told = new Map(last ? served.tops : []);',
     'const told = new Map<OriginId, number>();',
   ),
@@ -234,7 +282,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   mutant(
     'never asks for what pushes did not bring',
-    'core/sessions.ts',
+    'core/catch-up.ts',
     '    if (!taken.isBehind(peer.vector, this.#core.sealing.isCovered)) {',
     '    if (taken.size > 0) {',
   ),

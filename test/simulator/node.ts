@@ -10,6 +10,7 @@ import type { Effect, Input, LinkId, LocalOp } from '../../src/core/io.js';
 import type { ReplicaCore } from '../../src/core/replica.js';
 import type { Instant, Records, Row, StoreBatch } from '../../src/core/types.js';
 import { decodeMessage, encodeMessage } from '../../src/protocol.js';
+import { boundaries } from '../../src/storage/range-plan.js';
 import { Disk, Image } from './disk.js';
 import { Violation } from './faults.js';
 import type { Wire } from './network.js';
@@ -279,6 +280,7 @@ export class SimNode {
     if (row !== 'damaged') return row;
     this.damaged += 1;
     this.world.ledger.mattered('bitFlip');
+    this.soon({ type: 'damaged', keys: [key] });
     return undefined;
   }
 
@@ -334,9 +336,9 @@ export class SimNode {
       case 'open-scan':
         return this.#openScan(effect);
       case 'read-scan':
-        return this.#later(this.#diskMs(), () =>
-          this.#readScan(effect.scan, effect.rowsMax, effect.bytesMax),
-        );
+        return this.#later(this.#diskMs(), () => this.#readScan(effect));
+      case 'plan':
+        return this.#later(this.#diskMs(), () => this.#plan(effect));
       case 'close-scan':
         this.scans.delete(effect.scan);
         return;
@@ -360,6 +362,8 @@ export class SimNode {
         if (effect.event === 'origin-forgotten') world.ledger.mattered('originForgotten');
         if (effect.event === 'rebuilding') world.ledger.mattered('missedForgetting');
         return world.ledger.note(this.name, () => `${effect.event} ${JSON.stringify(effect.details)}`);
+      case 'set-aside':
+        return world.ledger.note(this.name, () => `sets ${effect.key} aside`);
       case 'prepare':
       case 'changed':
       case 'state':
@@ -441,19 +445,28 @@ export class SimNode {
   #openScan(effect: Extract<Effect, { type: 'open-scan' }>): void {
     const { scan, what } = effect;
     const above = 'above' in what ? what.above : undefined;
-    const after = 'after' in what ? what.after : null;
+    const [after, until] = 'after' in what ? [what.after, what.until] : [null, null];
     const opened: Scan = { records: { keys: [], rows: [] }, at: 0, tops: new Map() };
     this.scans.set(scan, opened);
     this.#later(this.#diskMs(), () => {
       if (!this.scans.has(scan)) return;
       const { image } = this.disk;
-      opened.records = above === undefined ? image.after(after) : image.above(above);
+      opened.records = above === undefined ? image.between(after, until) : image.above(above);
       opened.tops = image.tops();
       this.input({ type: 'scan-opened', scan, heads: new Map(image.heads) });
     });
   }
 
-  #readScan(id: number, rowsMax: number, bytesMax: number): void {
+  #plan({ plan, rangeBytes, rangesMax }: Extract<Effect, { type: 'plan' }>): void {
+    const { keys, rows } = this.disk.image.between(null, null);
+    const sizes = keys.map((key, i) => ({ key, bytes: key.length + rows[i]!.length }));
+    const bytes = sizes.reduce((sum, size) => sum + size.bytes, 0);
+    const split = boundaries(sizes, bytes, rangeBytes, rangesMax);
+    this.input({ type: 'planned', plan, keys: split, entries: keys.length, bytes });
+  }
+
+  #readScan(effect: Extract<Effect, { type: 'read-scan' }>): void {
+    const { scan: id, rowsMax, bytesMax } = effect;
     const scan = this.scans.get(id);
     if (scan === undefined) return;
     const { world, diskFaults } = this;
@@ -465,6 +478,7 @@ export class SimNode {
     }
     const keys: string[] = [];
     const rows: Row[] = [];
+    const damaged: string[] = [];
     let bytes = 0;
     for (; scan.at < scan.records.keys.length && keys.length < rowsMax; scan.at++) {
       const key = scan.records.keys[scan.at]!;
@@ -472,15 +486,24 @@ export class SimNode {
       if (this.disk.image.flipped.has(key) && this.disk.image.lookup(key) === 'damaged') {
         this.damaged += 1;
         world.ledger.mattered('bitFlip');
-        return fail(`the record of ${key} is damaged`);
+        if (effect.skipDamaged !== true) return fail(`the record of ${key} is damaged`);
+        damaged.push(key);
+        continue;
       }
       if (keys.length > 0 && bytes + row.length > bytesMax) break;
       keys.push(key);
       rows.push(row);
       bytes += row.length;
     }
-    const last = keys.length === 0;
+    const last = keys.length === 0 && damaged.length === 0;
     const { tops } = scan;
-    this.input({ type: 'scan-read', scan: id, records: { keys, rows }, last, ...(last ? { tops } : {}) });
+    this.input({
+      type: 'scan-read',
+      scan: id,
+      records: { keys, rows },
+      last,
+      ...(last ? { tops } : {}),
+      ...(damaged.length > 0 ? { damaged } : {}),
+    });
   }
 }

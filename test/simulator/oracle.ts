@@ -79,6 +79,8 @@ export class Oracle {
   readonly #lostDisks: LostDisk[] = [];
   /** Origins that somebody forgot, and how far it had come. */
   readonly forgotten = new Map<OriginId, number>();
+  /** Records of theirs that were on no disk any more when an operator gave up waiting. */
+  readonly #gone = new Set<Row>();
   readonly obligations = new Map<string, Obligation[]>();
   /** Nodes whose disk holds, or held, damaged records: until it is emptied, nothing is asked of it. */
   readonly damaged = new Set<SimNode>();
@@ -218,7 +220,8 @@ export class Oracle {
     if (core === undefined) return;
     const { options } = this.#world;
     const { queue, acks } = core;
-    const room = (options.chunksInFlight + 1) * this.largestFrame + this.largestWrite;
+    const room =
+      (options.bootstrapSourcesMax * options.chunksInFlight + 1) * this.largestFrame + this.largestWrite;
     if (queue.bytes > options.pendingBytesMax + room)
       throw new Violation('caps', `${node.name} queues ${queue.bytes} bytes`);
     if (queue.rows < 0 || queue.bytes < 0 || acks.bytes < 0)
@@ -226,7 +229,8 @@ export class Oracle {
         'caps',
         `${node.name} counts ${queue.rows} rows, ${queue.bytes} and ${acks.bytes} bytes`,
       );
-    if (node.scans.size > options.sessionsServedMax)
+    // One more: the digest's survey.
+    if (node.scans.size > options.sessionsServedMax + 1)
       throw new Violation('caps', `${node.name} serves ${node.scans.size} scans`);
     if (input.type === 'writes' && input.writes.some(({ id }) => node.open.has(id)))
       this.#checkAccepted(node);
@@ -290,6 +294,27 @@ export class Oracle {
   diskDamaged(node: SimNode): void {
     this.damaged.add(node);
     this.diskChanged(node, node.disk.image.clone(), true);
+  }
+
+  /**
+   * An operator gives up waiting, and vouches for a store that lacks what was forgotten without it. Records of
+   * forgotten origins that are left on no disk went with the disks, and are asked of nobody any more.
+   */
+  givenUp(): void {
+    for (const [origin, seal] of this.forgotten) {
+      const list = this.#accepted.get(origin) ?? [];
+      for (let seq = 1; seq <= seal; seq++) {
+        const known = list[seq];
+        if (known !== undefined && !this.#isLeft(known.key, known.row)) this.#gone.add(known.row);
+      }
+    }
+  }
+
+  #isLeft(key: string, row: Row): boolean {
+    return this.#world.nodes.some(({ disk }) => {
+      const held = disk.image.lookup(key);
+      return held !== undefined && held !== 'damaged' && compareEntries(held, row) >= 0;
+    });
   }
 
   /** Whoever has no word of a forgotten origin in its vector holds all of it. */
@@ -367,7 +392,7 @@ export class Oracle {
       throw new Violation('heads', `${node.name} claims ${origin}:${to}, never given out`);
     for (let seq = from + 1; seq <= to; seq++) {
       const known = list[seq];
-      if (known === undefined) continue;
+      if (known === undefined || this.#gone.has(known.row)) continue;
       const held = rows.get(known.key);
       if (held === undefined || compareEntries(held, known.row) < 0)
         throw new Violation(

@@ -94,6 +94,7 @@ export function drawPlan(seed: number, limits: PlanLimits = {}): Plan {
     flushes: !random.chance(0.2),
     options: {
       ...(tinyCaps ? drawTinyCaps(random) : {}),
+      ...(tinyCaps ? drawBootstrapCaps(new Random(Math.imul(seed, 0x2545f491) ^ 0x1b56c4f5)) : {}),
       ackTimeoutMs: Math.round(random.logBetween(200, 3_000)),
       // Most runs are over before a token is a day old.
       ...(random.chance(0.85) ? { tokenAgeMaxMs: Math.round(random.logBetween(100, 5_000)) } : {}),
@@ -135,6 +136,16 @@ function drawTinyCaps(random: Random): Partial<CoreOptions> {
     options.chunksInFlight! * Math.max(options.chunkBytesMax!, 1_400) + log(300, 10_000);
   if (random.chance(0.4)) Object.assign(options, { fullMeshMax: 2, meshLinks: 2 });
   return options;
+}
+
+function drawBootstrapCaps(random: Random): Partial<CoreOptions> {
+  const log = (from: number, to: number): number => Math.round(random.logBetween(from, to));
+  return {
+    bootstrapRangeBytes: log(100, 4_000),
+    bootstrapRangesMax: log(1, 12),
+    bootstrapSourcesMax: log(1, 4),
+    ...(random.chance(0.2) ? { bootstrapBytesPerSecond: log(3_000, 100_000) } : {}),
+  };
 }
 
 function drawEvents(random: Random, plan: Omit<Plan, 'events'>, writesMax: number): PlanEvent[] {

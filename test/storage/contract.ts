@@ -126,6 +126,19 @@ function ranges(harness: () => StoreHarness): void {
     expect(await keysIn({ limit: 0 })).toEqual([]);
   });
 
+  it('a plan divides the keys into ranges, of which there are no more than asked for', async () => {
+    const { store } = harness();
+    const whole = await store.plan(1_000_000, 10);
+    expect(whole).toMatchObject({ keys: [], entries: sorted.length });
+    for (const rangesMax of [1, 2, 3, 5]) {
+      const { keys, entries, bytes } = await store.plan(1, rangesMax);
+      expect([entries, bytes]).toEqual([whole.entries, whole.bytes]);
+      expect(keys.length).toBe(rangesMax - 1);
+      expect(keys).toEqual(sorted.filter((key) => keys.includes(key)));
+      expect(keys).not.toContain(sorted.at(-1));
+    }
+  });
+
   it('a bound with a lone surrogate is refused: it has no place in byte order', () => {
     expect(() => harness().store.rows({ prefix: '\ud83d' })).toThrow(
       expect.objectContaining({ code: 'INVALID_KEY' }),

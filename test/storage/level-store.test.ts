@@ -1,13 +1,15 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { closeSync, openSync, readdirSync, readFileSync, renameSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { seededRandom } from '../../bin/seeded-random.js';
 import { dotOf } from '../../src/core/entry.js';
+import { compareKeys } from '../../src/core/key-order.js';
 import type { BatchRow } from '../../src/core/types.js';
 import { LevelStore, type LevelStoreOptions } from '../../src/storage/level-store.js';
 import { storeContract } from './contract.js';
 import { removeFolder, tamper, temporaryFolder } from './folders.js';
-import { drain, drainKeys, ORIGIN_A, ORIGIN_B, puts } from './records.js';
+import { batchOf, drain, drainKeys, ORIGIN_A, ORIGIN_B, puts, record } from './records.js';
 
 const RUN = '0123456789abcdef';
 
@@ -64,6 +66,47 @@ describe('LevelDB store', () => {
     store = await open(location, { create: false, ...more });
     return store;
   };
+
+  it('a plan of a large store divides it evenly without reading it through, whatever its keys look like', async () => {
+    const random = seededRandom(7);
+    const keys: string[] = [];
+    for (let i = 0; i < 20_000; i++) keys.push(`customer/1/number/${String(i * 7).padStart(9, '0')}`);
+    for (let i = 0; i < 15_000; i++) keys.push(`${String.fromCodePoint(0x4e00 + random.below(2_000))}/${i}`);
+    for (let i = 0; i < 10_000; i++) keys.push(`z${'y'.repeat(i % 50)}${random.below(1_000_000)}/${i}`);
+    const sizes = new Map<string, number>();
+    for (let at = 0; at < keys.length; at += 1_000) {
+      const part = keys.slice(at, at + 1_000);
+      const rows = new Map(
+        part.map((key, i) => {
+          const value = randomBytes(300);
+          const row = record(key, { origin: ORIGIN_A, seq: at + i + 1 }, value);
+          sizes.set(key, Buffer.byteLength(key) + row.length);
+          return [key, { row, replaces: undefined }] as const;
+        }),
+      );
+      await store.write(batchOf({ rows }));
+    }
+    const total = [...sizes.values()].reduce((sum, size) => sum + size, 0);
+    // Opening writes what was in memory only to files, whose sizes are known.
+    await store.close();
+    store = await open(location, { create: false });
+    const plan = await store.plan(total / 16, 100);
+    expect(plan.entries / keys.length).toBeGreaterThan(0.6);
+    expect(plan.entries / keys.length).toBeLessThan(1.4);
+    expect(plan.bytes / total).toBeGreaterThan(0.6);
+    expect(plan.bytes / total).toBeLessThan(1.4);
+    expect(plan.keys.length).toBeGreaterThan(8);
+    const sorted = [...keys].sort(compareKeys);
+    const bounds = [...plan.keys.map((key) => sorted.indexOf(key)), sorted.length - 1];
+    expect(bounds).not.toContain(-1);
+    let from = 0;
+    for (const to of bounds) {
+      const part = sorted.slice(from, to + 1).reduce((sum, key) => sum + sizes.get(key)!, 0);
+      expect(part / (total / bounds.length)).toBeGreaterThan(0.5);
+      expect(part / (total / bounds.length)).toBeLessThan(2);
+      from = to + 1;
+    }
+  });
 
   it('multi-byte keys of every length read their own record, though the binding reuses one key buffer', async () => {
     // Growing keys walk the end of a buffer of any small size across the middle of a character.

@@ -10,8 +10,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach } from 'vitest';
 
-export const PROGRAM = fileURLToPath(new URL('../../dist/bin/readmesh.js', import.meta.url));
-const CLOCK_SHIM = new URL('./clock-shim.mjs', import.meta.url).href;
+/** The package's folder: this file is also run as built, from a folder further down. */
+const ROOT = [new URL('../../', import.meta.url), new URL('../../../', import.meta.url)].find((folder) =>
+  existsSync(new URL('package.json', folder)),
+)!;
+export const PROGRAM = fileURLToPath(new URL('dist/bin/readmesh.js', ROOT));
+const CLOCK_SHIM = new URL('test/support/clock-shim.mjs', ROOT).href;
 const READY_MS = 20_000;
 const STOP_MS = 15_000;
 /** Output kept of one process; more means a test that logs without end. */
@@ -46,6 +50,8 @@ export interface DaemonOptions {
   /** Options of Node itself. */
   nodeArgs?: readonly string[];
   env?: Readonly<Record<string, string>>;
+  /** Arguments of bash's `ulimit`, such as `-n 100`. */
+  ulimit?: string;
   /** Lets `setClock` move the process's wall clock. */
   clock?: boolean;
 }
@@ -107,14 +113,16 @@ export class Daemon {
     const clockEnv = this.#clockFile === undefined ? {} : { READMESH_TEST_CLOCK: this.#clockFile };
     this.#stdout = '';
     this.#stderr = '';
-    const child = spawn(
-      process.execPath,
-      [...clockArgs, ...nodeArgs, PROGRAM, 'serve', ...this.#arguments(), ...extraArgs],
-      {
-        stdio: ['ignore', 'pipe', 'pipe'],
-        env: { ...process.env, READMESH_LOG: 'info', ...clockEnv, ...env },
-      },
-    );
+    const args = [...clockArgs, ...nodeArgs, PROGRAM, 'serve', ...this.#arguments(), ...extraArgs];
+    const { ulimit } = this.#options;
+    const [file, given] =
+      ulimit === undefined
+        ? [process.execPath, args]
+        : ['bash', ['-c', `ulimit ${ulimit}; exec "$0" "$@"`, process.execPath, ...args]];
+    const child = spawn(file, given, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, READMESH_LOG: 'info', ...clockEnv, ...env },
+    });
     this.#child = child;
     children.add(child);
     child.stdout?.setEncoding('utf8').on('data', (text: string) => {

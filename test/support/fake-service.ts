@@ -133,6 +133,7 @@ export class FakeService implements NodeService {
       issues: [],
       members: this.addresses.map((address, i) => memberAt(address, i)),
       heads: { [this.origin]: this.#seq },
+      digest: { keys: 0, root: '', builtPercent: 100, doubt: false },
       queues: { pendingRows: 0, pendingBytes: 0, unacknowledged: 0 },
       counters: {},
       uptimeMs: 1,

@@ -48,6 +48,12 @@ export interface StatusBody {
   }[];
   heads: Record<string, number>;
   counters: Record<string, number>;
+  store: {
+    failure?: { message: string; forMs: number; attempts: number };
+    readable: boolean;
+    reopenings: number;
+    evidence: string[];
+  };
 }
 
 /** An answer that does not come at all is the test's fault or a hang of the daemon: both must fail, not wait. */

@@ -122,11 +122,10 @@ describe('a value', () => {
     expect(Object.getPrototypeOf(decodeValue(encodeValue(Buffer.from('abc'))))).toBe(Uint8Array.prototype);
   });
 
-  it('is encoded into bytes of its own', () => {
+  it('stays as it was encoded when others are encoded after it', () => {
     for (const value of ['abc', 'x'.repeat(5_000), { a: 1 }, 'x'.repeat(900_000)]) {
       const bytes = encodeValue(value);
-      expect(bytes.buffer.byteLength).toBe(bytes.length);
-      encodeValue('something else');
+      for (let i = 0; i < 1_000; i++) encodeValue('something else');
       deepStrictEqual(decodeValue(bytes), value);
     }
   });

@@ -231,6 +231,54 @@ describe('acknowledgements', () => {
     expect(code(write)).toBe('ok');
   });
 
+  test('a write that waits is acknowledged by a host whose name a copy bore until it came back', () => {
+    const { world, nodes } = stage(['a', 'b']);
+    const [a, b] = nodes as [SimNode, SimNode];
+    b.kill();
+    const copy = world.add({ ...b.settings, address: 'b:2' });
+    copy.disk.replace(b.disk.image.clone());
+    copy.start();
+    world.run(10_000);
+    copy.wipe();
+    const write = put(a, 'k', 'v', { replicas: 2, timeoutMs: 60_000 });
+    world.run(1_000);
+    b.start();
+    world.runUntil(() => write.result !== undefined, 30_000);
+    expect(code(write)).toBe('ok');
+  });
+
+  test('a write that waits at an emptied founder is acknowledged by the cluster that it gives way to', () => {
+    const { world, nodes } = stage(['a', 'b', 'c']);
+    const a = nodes[0]!;
+    a.wipe();
+    world.partition([a]);
+    a.start();
+    world.run(1_000);
+    const write = put(a, 'alone', 'v', { replicas: 3, timeoutMs: 60_000 });
+    world.run(1_000);
+    world.healAll();
+    world.runUntil(() => write.result !== undefined, 30_000);
+    expect(code(write)).toBe('ok');
+  });
+
+  test('a frame that was refused is sent again once its records came another way, and is acknowledged then', () => {
+    const { world, nodes } = stage(['a', 'b']);
+    const [a, b] = nodes as [SimNode, SimNode];
+    world.cut(a, b);
+    world.run(5_000);
+    a.clockOffsetMs = 60_000;
+    a.kill();
+    a.start();
+    const write = put(a, 'k', 'a minute ahead', { replicas: 2, timeoutMs: 200_000 });
+    world.run(500);
+    a.clockOffsetMs = 0;
+    world.mend(a, b);
+    world.run(20_000);
+    expect([write.result, b.core!.counters.framesDropped > 0]).toEqual([undefined, true]);
+    world.runUntil(() => write.result !== undefined, 90_000);
+    expect(code(write)).toBe('ok');
+  });
+
   test('a retry that a newer write covers is settled only once that newer one is held by as many hosts', () => {
     const { world, nodes } = stage(['a', 'b']);
     const [a, b] = nodes as [SimNode, SimNode];

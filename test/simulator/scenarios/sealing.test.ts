@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { joinStandings } from '../../../src/core/sealing.js';
 import type { SimNode } from '../node.js';
 import type { World } from '../world.js';
 import { code, del, expectEqual, type Pending, put, putNow, type Stage, stage, valueAt } from './stage.js';
@@ -60,6 +61,42 @@ describe('origins that have ended', () => {
     // The new record, perhaps by two ways; no word of the old one, which the others' vectors do not name.
     expect(b.core!.counters.recordsReceived).toBeLessThanOrEqual(2);
     expect(b.core!.counters.rebuilds).toBe(0);
+  });
+
+  test('a record of a forgotten origin that a store lost unnoticed is found out, and comes back from a peer', () => {
+    const { world, nodes } = short(['a', 'b', 'c']);
+    const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+    for (let i = 0; i < 10; i++) putNow(c, `k${i}`, 'v', { replicas: 3 });
+    restartEmpty(world, c);
+    world.run(FORGETTING_MS);
+    expect(vectorOf(a)).toEqual([]);
+    b.kill();
+    b.disk.image.rows.delete('k5');
+    for (const [dot, key] of b.disk.image.dots) if (key === 'k5') b.disk.image.dots.delete(dot);
+    b.start();
+    expect(world.runUntil(() => valueAt(b, 'k5') === 'v', 30_000)).toBe(true);
+    expect(b.core!.counters).toMatchObject({ digestDamages: 1, recordsRepaired: 1, rebuilds: 0 });
+    expect(nodes.map((node) => node.core!.counters.recordsSetAside)).toEqual([0, 0, 0]);
+    expect(vectorOf(b)).toEqual([]);
+  });
+
+  test('a newcomer that copies from several members takes over what their standings have in common', () => {
+    const sound = { proven: true, forgotten: 7 };
+    expect(joinStandings(sound, { proven: true, forgotten: 3 })).toEqual({ proven: true, forgotten: 3 });
+    expect(joinStandings({ proven: false, forgotten: 9 }, sound)).toEqual({ proven: false, forgotten: 7 });
+    const { world, nodes } = short(['a', 'b', 'c'], { bootstrapRangeBytes: 500 });
+    const [a, , c] = nodes as [SimNode, SimNode, SimNode];
+    for (let i = 0; i < 60; i++) putNow(c, `k${i}`, 'v'.repeat(100), { replicas: 3 });
+    restartEmpty(world, c);
+    world.run(FORGETTING_MS);
+    const d = world.add({ name: 'd', join: ['a:1', 'b:1', 'c:1'] });
+    d.start();
+    expect(world.runUntil(() => d.ready, 20_000)).toBe(true);
+    expect(d.core!.bootstrap!.sources.length).toBeGreaterThan(1);
+    expect(code(putNow(a, 'new', 'v', { replicas: 4, timeoutMs: 8_000 }))).toBe('ok');
+    expectEqual([...nodes, d]);
+    for (const node of [...nodes, d]) expect(vectorOf(node)).toEqual([originOf(a)]);
+    expect([d.core!.counters.rebuilds, d.core!.sealing.isIdle]).toEqual([0, true]);
   });
 
   test('a newcomer after the forgetting gets every record, and brings no forgotten origin back', () => {

@@ -1,0 +1,149 @@
+/**
+ * Reads of a node that has not copied everything yet, for those who would rather ask a peer than wait: a key whose
+ * part of the key space is copied is answered from the own disk, any other one by a member that is ready, and so is
+ * every scan. Members are asked at the addresses they advertise, as any client asks them.
+ *
+ * It answers what that member holds, which is no less than what a client of its own would get. The synchronous read
+ * cannot ask, and throws NOT_READY.
+ */
+import { checksum } from '../checksum.js';
+import { connect, type LightClient } from '../client/index.js';
+import { assertKey, isTombstone, KIND_REGISTER, makeRow } from '../core/entry.js';
+import type { Row } from '../core/types.js';
+import { ReadmeshError } from '../errors.js';
+import type { Range, Value } from '../read-store.js';
+import type { RowScan } from '../service.js';
+import type { Store } from '../storage/store.js';
+import { decodeRow, encodeValue } from '../values.js';
+
+/** Deadline of one read at a peer, ms. */
+const TIMEOUT_MS = 3_000;
+const SCAN_ROWS = 256;
+/** What came as a value has a stamp and a dot at its own host, which a client is not told. */
+const UNKNOWN = { kind: KIND_REGISTER, stamp: new Uint8Array(16), origin: '0'.repeat(16), seq: 0 };
+
+export interface ReadThroughSources {
+  /** Replaced when a node reopens it. */
+  readonly store: () => Store;
+  /** Whether absence of the key from the store is an answer. */
+  isCopied(key: string): boolean;
+  /** Addresses of members that are ready. */
+  addresses(): string[];
+  readonly valueBytesMax: number;
+}
+
+export class ReadThrough {
+  readonly #sources: ReadThroughSources;
+  #client: { readonly hosts: string; readonly opening: Promise<LightClient> } | undefined;
+
+  constructor(sources: ReadThroughSources) {
+    this.#sources = sources;
+  }
+
+  /** Throws NOT_READY where it would have to ask a peer. */
+  getSync(key: string): Value | undefined {
+    assertKey(key);
+    if (!this.#sources.isCopied(key)) throw notReady();
+    const row = this.#local(key);
+    return row === undefined ? undefined : decodeRow(key, row).value;
+  }
+
+  /** A promise only when a peer has to be asked. */
+  row(key: string): Row | undefined | Promise<Row | undefined> {
+    assertKey(key);
+    return this.#sources.isCopied(key) ? this.#local(key) : this.#ask(key);
+  }
+
+  async get(key: string): Promise<Value | undefined> {
+    const row = await this.row(key);
+    return row === undefined ? undefined : decodeRow(key, row).value;
+  }
+
+  scan(range: Range): RowScan {
+    const rowOf = (key: string, value: Value): Row => this.#rowOf(key, value);
+    let entries: AsyncIterableIterator<[string, Value]> | undefined;
+    return {
+      next: async (rowsMax) => {
+        entries ??= (await this.#peer()).entries(range);
+        const keys: string[] = [];
+        const rows: Row[] = [];
+        while (keys.length < rowsMax) {
+          const step = await entries.next();
+          if (step.done === true) break;
+          const [key, value] = step.value;
+          keys.push(key);
+          rows.push(rowOf(key, value));
+        }
+        return { keys, rows };
+      },
+      close: async () => {
+        await entries?.return?.();
+      },
+    };
+  }
+
+  async *keys(range: Range): AsyncGenerator<string, void, undefined> {
+    for await (const [key] of this.entries(range)) yield key;
+  }
+
+  async *values(range: Range): AsyncGenerator<Value, void, undefined> {
+    for await (const [, value] of this.entries(range)) yield value;
+  }
+
+  async *entries(range: Range): AsyncGenerator<[string, Value], void, undefined> {
+    const scan = this.scan(range);
+    try {
+      for (;;) {
+        const { keys, rows } = await scan.next(SCAN_ROWS);
+        if (keys.length === 0) return;
+        for (let i = 0; i < keys.length; i++) yield [keys[i]!, decodeRow(keys[i]!, rows[i]!).value];
+      }
+    } finally {
+      await scan.close();
+    }
+  }
+
+  async close(): Promise<void> {
+    const client = this.#client;
+    this.#client = undefined;
+    await client?.opening.then((open) => open.close()).catch(() => {});
+  }
+
+  #local(key: string): Row | undefined {
+    const row = this.#sources.store().getRow(key);
+    return row === undefined || isTombstone(row) ? undefined : row;
+  }
+
+  async #ask(key: string): Promise<Row | undefined> {
+    const value = await (await this.#peer()).get(key);
+    return value === undefined ? undefined : this.#rowOf(key, value);
+  }
+
+  #rowOf(key: string, value: Value): Row {
+    return makeRow(key, { ...UNKNOWN, value: encodeValue(value, this.#sources.valueBytesMax) }, checksum);
+  }
+
+  /** A client of the members that are ready at present. */
+  #peer(): Promise<LightClient> {
+    const addresses = this.#sources.addresses().sort();
+    if (addresses.length === 0) return Promise.reject(notReady());
+    const hosts = addresses.join();
+    if (this.#client?.hosts !== hosts) {
+      void this.close();
+      const opening = connect({ hosts: addresses, timeoutMs: TIMEOUT_MS, only: true });
+      this.#client = { hosts, opening };
+      // Whoever asked hears of it; the next one tries again.
+      opening.catch(() => {
+        if (this.#client?.opening === opening) this.#client = undefined;
+      });
+    }
+    return this.#client!.opening;
+  }
+}
+
+function notReady(): ReadmeshError {
+  return new ReadmeshError(
+    'NOT_READY',
+    'this node does not hold this part of the data yet, and no member that does can be asked: ask another, or wait',
+  );
+}
