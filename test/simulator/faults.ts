@@ -23,11 +23,6 @@ export const FAULT_KINDS = [
   'bootstrapCrash',
   'restoreBackup',
   'clone',
-  'remove',
-  // What becomes of origins that have ended.
-  'originSealed',
-  'originForgotten',
-  'missedForgetting',
   // Network.
   'cut',
   'cutOneWay',
