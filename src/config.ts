@@ -16,7 +16,14 @@ import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { ReadmeshError } from './errors.js';
 import type { NodeOptions } from './node/options.js';
-import { CORE_DEFAULTS, type CoreOptions, DEFAULT_CLUSTER, DEFAULT_DATA, DEFAULT_PORT } from './options.js';
+import {
+  CORE_DEFAULTS,
+  type CoreOptions,
+  DEFAULT_CLUSTER,
+  DEFAULT_DATA,
+  DEFAULT_PORT,
+  MAY_BE_ZERO,
+} from './options.js';
 import { parseWith, splitList } from './schema.js';
 
 /** Flags of `serve` as the command line hands them over; absent when not given. */
@@ -41,9 +48,6 @@ const DAY_MS = 86_400_000;
 const ENVELOPE_BYTES_MAX = 262_144;
 
 const text = z.string('must be text').min(1, 'must not be empty');
-
-/** Options that may be 0, which turns what they bound off. */
-const MAY_BE_ZERO: readonly string[] = ['cacheBytesMax'];
 
 function tuningShape(): Record<string, z.ZodOptional<z.ZodNumber>> {
   const shape: Record<string, z.ZodOptional<z.ZodNumber>> = {};

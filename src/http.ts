@@ -104,7 +104,7 @@ class HttpFace {
     });
     on(get, '/v1/kv/:key', (_, response, { path, query }) => {
       checkNoQuery(parseQuery(query));
-      this.#get(response, keyOfPath(path));
+      return this.#get(response, keyOfPath(path));
     });
     on(['PUT'], '/v1/kv/:key', (request, response, { path, query }) =>
       this.#put(request, response, keyOfPath(path), withoutKey(query)),
@@ -177,8 +177,8 @@ class HttpFace {
     );
   }
 
-  #get(response: ServerResponse, key: string): void {
-    const row = this.#service.readRow(key);
+  async #get(response: ServerResponse, key: string): Promise<void> {
+    const row = await this.#service.readRow(key);
     if (row === undefined) throw failure('NOT_FOUND', 'there is no such key');
     replyJson(response, 200, `${stringifyValue(decodeRow(key, row).value)}\n`, {
       [STAMP_HEADER]: stampHexOf(row),

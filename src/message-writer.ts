@@ -93,6 +93,23 @@ function write(message: PeerMessage): void {
       text(message.origin);
       int(message.counter);
       return writer.bool(message.suspect);
+    case 'fetch':
+      begin(25, 2);
+      int(message.request);
+      return texts(message.keys);
+    case 'fetched':
+      begin(26, 6);
+      int(message.request);
+      writer.bool(message.ready);
+      pairs(message.heads);
+      records(message.keys, message.rows);
+      texts(message.absent);
+      return writer.bool(message.end);
+    case 'fetch-range':
+      begin(27, 3);
+      int(message.request);
+      textOrNil(message.after);
+      return textOrNil(message.until);
   }
 }
 
@@ -113,6 +130,11 @@ function int(value: number): void {
 
 function text(value: string): void {
   if (!writer.str(value)) throw new ReadmeshError('INTERNAL', 'a text of ours holds a lone surrogate');
+}
+
+function textOrNil(value: string | null): void {
+  if (value === null) writer.nil();
+  else text(value);
 }
 
 function texts(values: readonly string[]): void {

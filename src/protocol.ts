@@ -20,6 +20,9 @@
  *     13 session-end     session, code
  *     14 graft           [origin, ...]
  *     15 pulse           origin, counter, suspect
+ *     25 fetch           request, [key, ...]
+ *     26 fetched         request, ready, [origin, head, ...], [key, row, ...], [absent key, ...], end
+ *     27 fetch-range     request, after or nil, until or nil
  *
  * Lists of entries are flat. Integers are msgpack integers (never floats) from 0 to 2^53 - 1, sequence numbers
  * to 2^48 - 1. Origins, uids and runs are 16 lower-case hex digits as text, stamps 32; keys are text; rows are
@@ -35,6 +38,7 @@
  */
 import { checksum } from './checksum.js';
 import { assertRow, KEY_BYTES_MAX } from './core/entry.js';
+import { FETCH_KEYS_MAX } from './core/heal.js';
 import type {
   Beat,
   Chunk,
@@ -88,7 +92,7 @@ export function decodeMessage(
   const fields = frame.array('it', FRAME_ENTRIES_MAX);
   if (fields === 0) frame.fail('it', 'is empty');
   const type = frame.uint('its type');
-  const reader = READERS[type];
+  const reader = READERS[type] ?? HEALING_READERS[type];
   if (reader === undefined)
     throw new ReadmeshError('PROTOCOL_ERROR', `messages of type ${type} are unknown to this version`, {
       details: { unknownType: type },
@@ -179,6 +183,29 @@ const READERS: readonly MessageReader[] = [
     suspect: frame.bool('suspect'),
   })),
 ];
+
+const HEALING_READERS: Readonly<Record<number, MessageReader>> = {
+  25: reader('fetch', 3, (frame) => ({
+    type: 'fetch',
+    request: frame.uint('request'),
+    keys: readKeys(frame, 'keys'),
+  })),
+  26: reader('fetched', 7, (frame) => ({
+    type: 'fetched',
+    request: frame.uint('request'),
+    ready: frame.bool('ready'),
+    heads: readPairs(frame, 'heads', SEQ_MAX),
+    ...readRecords(frame),
+    absent: readKeys(frame, 'absent'),
+    end: frame.bool('end'),
+  })),
+  27: reader('fetch-range', 4, (frame) => ({
+    type: 'fetch-range',
+    request: frame.uint('request'),
+    after: frame.strOrNil('after', 1, KEY_BYTES_MAX),
+    until: frame.strOrNil('until', 1, KEY_BYTES_MAX),
+  })),
+};
 
 function readPhase(frame: FrameReader): PeerPhase {
   return PHASES[frame.uint('phase', PHASES.length - 1)]!;
@@ -277,6 +304,13 @@ function readRecords(frame: FrameReader): Records {
     rows[i] = row;
   }
   return { keys, rows };
+}
+
+function readKeys(frame: FrameReader, field: string): string[] {
+  const keys: string[] = [];
+  for (let left = frame.array(field, FETCH_KEYS_MAX); left > 0; left--)
+    keys.push(frame.str(field, 1, KEY_BYTES_MAX));
+  return keys;
 }
 
 function readFrames(frame: FrameReader): number[] {

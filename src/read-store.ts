@@ -93,6 +93,22 @@ export interface HealthIssue {
   message: string;
 }
 
+export interface ScrubStatus {
+  running: boolean;
+  /** Of the current or the last pass, by the size of files. */
+  percent: number;
+  /** Rows read since the start. */
+  rows: number;
+  /** Damage found since the start. */
+  found: number;
+  /** Of the current or the last pass: what nobody could replace. */
+  unhealed: number;
+  /** Complete passes since the start. */
+  passes: number;
+  /** When the last one ended, ms since 1970. */
+  lastPassAt?: number;
+}
+
 export interface Status {
   cluster: string;
   /** Identity of this founding of the cluster, 16 hex digits. Empty while joining. */
@@ -109,6 +125,17 @@ export interface Status {
   /** Version vector of what is written to this node's disk: head per origin. */
   heads: Record<string, number>;
   bootstrap?: { source: string; entries: number; bytes: number; elapsedMs: number };
+  /** What is known of the soundness of this node's own copy. */
+  integrity: {
+    /** Everything on the disk was read since the start, and found whole or healed. */
+    proved: boolean;
+    /** Why it is not taken to be whole; empty when nothing is amiss. */
+    evidence: string[];
+    /** Keys known to be lost and not yet healed. */
+    lost: number;
+  };
+  /** Reading the whole disk in the background; absent where it is turned off. */
+  scrub?: ScrubStatus;
   queues: {
     /** Local and received records not yet written, and their bytes. */
     pendingRows: number;

@@ -64,8 +64,8 @@ export interface DigestReport {
 export interface NodeService {
   /** Milliseconds of the node's hybrid logical clock; a client merges it before it stamps. */
   clockMs(): number;
-  /** The live row, synchronously. Throws NOT_READY, DAMAGED, CLOSED. */
-  readRow(key: string): Row | undefined;
+  /** The live row; a promise only when a peer has to be asked for it. Throws NOT_READY, DAMAGED, UNPROVED, CLOSED. */
+  readRow(key: string): Row | undefined | Promise<Row | undefined>;
   readRows(keys: readonly string[]): Promise<(Row | undefined)[]>;
   scanRows(range: Range): RowScan;
   /** Resolves once the asked hosts hold it. */

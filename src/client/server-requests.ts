@@ -136,12 +136,23 @@ export class Requests {
   }
 
   #get(id: number, key: string): void {
-    let row: Row | undefined;
+    let row: Row | undefined | Promise<Row | undefined>;
     try {
       row = this.#service.readRow(key);
     } catch (error) {
       return this.#failed(id, error);
     }
+    if (row instanceof Promise) {
+      const asked = row;
+      return this.#run(id, 0, false, async () => {
+        const found = await asked;
+        return () => this.#value(id, found);
+      });
+    }
+    this.#value(id, row);
+  }
+
+  #value(id: number, row: Row | undefined): void {
     if (row === undefined) return this.#outbound.done(id, 1, 1).nil();
     const value = row.subarray(valueOffset(row));
     this.#outbound.done(id, 1, value.length).bin(value);
@@ -150,19 +161,27 @@ export class Requests {
 
   #has(id: number, key: string): void {
     this.#answerNow(id, () => {
-      const found = this.#service.readRow(key) !== undefined;
-      this.#outbound.done(id, 1, 1).bool(found);
+      const row = this.#service.readRow(key);
+      const answer = (found: Row | undefined): void =>
+        void this.#outbound.done(id, 1, 1).bool(found !== undefined);
+      if (!(row instanceof Promise)) return answer(row);
+      this.#run(id, 0, false, async () => {
+        const found = await row;
+        return () => answer(found);
+      });
     });
   }
 
   #getMany(id: number, keys: readonly string[]): void {
     if (keys.length <= KEYS_PER_LOOKUP) {
-      return this.#answerNow(id, () =>
-        this.#values(
-          id,
-          keys.map((key) => this.#service.readRow(key)),
-        ),
-      );
+      return this.#answerNow(id, () => {
+        const rows = keys.map((key) => this.#service.readRow(key));
+        if (!rows.some((row) => row instanceof Promise)) return this.#values(id, rows as (Row | undefined)[]);
+        this.#run(id, 0, false, async () => {
+          const found = await Promise.all(rows);
+          return () => this.#values(id, found);
+        });
+      });
     }
     this.#run(id, 0, false, async (request) => {
       const rows: (Row | undefined)[] = [];

@@ -6,6 +6,7 @@
  *     gossip.ts       what do others have: heartbeats, vectors, member table
  *     replication.ts  new writes: accept, push, relay, acknowledge
  *     sessions.ts     missed writes: catch-up by dots, bootstrap by key range, and serving both
+ *     heal.ts         lost records: fetching them from peers, and what has to wait for that
  *
  * `taken` counts what this node has taken in (perhaps still on its way to disk) and decides about gaps;
  * `written` counts what is on disk, and is all that is ever announced.
@@ -14,13 +15,14 @@ import type { CoreOptions } from '../options.js';
 import type { Acknowledgements } from './acknowledgements.js';
 import type { Checksum } from './entry.js';
 import type { FailureDetector } from './failure-detector.js';
+import type { Found, Heal } from './heal.js';
 import type { Hlc } from './hlc.js';
 import type { Effect, LinkId } from './io.js';
 import type { MemberTable } from './membership.js';
 import type { PeerMessage, PeerPhase } from './messages.js';
 import type { Peer } from './peer.js';
 import type { Timers } from './timers.js';
-import type { Instant, OriginId, Recovered, Row } from './types.js';
+import type { Dot, Instant, OriginId, Recovered } from './types.js';
 import type { VersionVector } from './version-vector.js';
 import type { WriteQueue } from './write-queue.js';
 
@@ -44,15 +46,28 @@ export interface ReplicaConfig {
 }
 
 export interface ReplicaDeps {
-  /** The row as written to the store; undefined when missing (or unreadable, which the driver reports). */
-  readonly lookup: (key: string) => Row | undefined;
+  /** The row as written to the store; undefined when missing, DAMAGED when it cannot be read. */
+  readonly lookup: (key: string) => Found;
+  /** Dot of the damaged record of the key, if its row in the dot index bears it out. */
+  readonly damagedDot?: (key: string) => Dot | undefined;
+  /** Whether a miss of the key is known to be one. Default: always. */
+  readonly isProved?: (key: string) => boolean;
   readonly checksum: Checksum;
   /** Uniform in [0, 1). Seeded in simulations. */
   readonly random: () => number;
   readonly recovered: Recovered;
 }
 
-export type TimerName = 'beat' | 'pulses' | 'announce' | 'links' | 'pull' | 'acks' | 'sessions' | 'founding';
+export type TimerName =
+  | 'beat'
+  | 'pulses'
+  | 'announce'
+  | 'links'
+  | 'pull'
+  | 'acks'
+  | 'sessions'
+  | 'founding'
+  | 'heal';
 
 export type LocalPhase = PeerPhase | 'expelled' | 'failed';
 
@@ -78,7 +93,12 @@ export type Counters = Record<
   | 'sessionsFailed'
   | 'futureStamps'
   | 'linksRefused'
-  | 'originsMinted',
+  | 'originsMinted'
+  | 'damageFound'
+  | 'damageHealed'
+  | 'recordsLost'
+  | 'recordsLent'
+  | 'fetches',
   number
 >;
 
@@ -98,6 +118,7 @@ export interface Core {
   /** By link; accepted or still shaking hands. */
   readonly peers: Map<LinkId, Peer>;
   readonly counters: Counters;
+  readonly heal: Heal;
   /** The reading that came with the current input. */
   now: Instant;
   emit(effect: Effect): void;
@@ -111,8 +132,10 @@ export interface Core {
   linked(): Peer[];
   /** Linked peers that belong to this node's founding of the cluster: those that data is exchanged with. */
   partners(): Peer[];
-  /** Newest row of the key, written or on its way. */
-  current(key: string): Row | undefined;
+  /** Newest row of the key, written or on its way; DAMAGED while it is lost. */
+  current(key: string): Found;
+  /** A number for a scan that nobody else has. */
+  nextScan(): number;
   /** Runs once everything taken in so far is written; at once when it is. */
   afterWritten(then: () => void): void;
   randomId(): string;

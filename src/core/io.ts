@@ -12,7 +12,7 @@
  */
 import type { ErrorCode, ErrorDetails } from '../errors.js';
 import type { PeerMessage } from './messages.js';
-import type { OriginId, Records, Row, StampHex, StoreBatch } from './types.js';
+import type { Dot, OriginId, Records, Row, StampHex, StoreBatch } from './types.js';
 
 export type LinkId = number;
 
@@ -59,7 +59,29 @@ export type Input =
       /** Tops of the snapshot; with `last`. */
       readonly tops?: ReadonlyMap<OriginId, number>;
     }
-  | { readonly type: 'scan-failed'; readonly scan: number; readonly message: string }
+  /** `damaged`: this record could not be read; the next `read-scan` goes on behind it. Any other failure is final. */
+  | {
+      readonly type: 'scan-failed';
+      readonly scan: number;
+      readonly message: string;
+      readonly damaged?: { readonly key: string; readonly dot?: Dot };
+    }
+  /** The record of the key is known to be lost; `dot`: a row of the dot index names it. Answered by `healed` with `id`. */
+  | { readonly type: 'damaged'; readonly id: number; readonly key: string; readonly dot?: Dot }
+  /** There is no record of the key, and that may be wrong. Answered by `healed`. */
+  | { readonly type: 'confirm'; readonly id: number; readonly key: string }
+  /** Some records above `after`, up to `until`, may be lost. Answered by `healed`. */
+  | {
+      readonly type: 'suspect';
+      readonly id: number;
+      readonly after: string | null;
+      readonly until: string | null;
+    }
+  /** The record has no row in the dot index, or this row leads nowhere. */
+  | { readonly type: 'mend-dot'; readonly key: string }
+  | { readonly type: 'drop-row'; readonly row: Uint8Array }
+  /** A head or a small record of the node is damaged on disk: all of them are written anew, in place of `row`. */
+  | { readonly type: 'rewrite-own'; readonly row: Uint8Array | undefined }
   | { readonly type: 'remove-member'; readonly id: number; readonly name: string };
 
 export type Effect =
@@ -78,7 +100,9 @@ export type Effect =
   | {
       readonly type: 'open-scan';
       readonly scan: number;
-      readonly what: { readonly above: ReadonlyMap<OriginId, number> } | { readonly after: string | null };
+      readonly what:
+        | { readonly above: ReadonlyMap<OriginId, number> }
+        | { readonly after: string | null; readonly until?: string | null };
     }
   | { readonly type: 'read-scan'; readonly scan: number; readonly rowsMax: number; readonly bytesMax: number }
   | { readonly type: 'close-scan'; readonly scan: number }
@@ -101,6 +125,8 @@ export type Effect =
   | { readonly type: 'changed'; readonly keys: readonly string[]; readonly rows: readonly Row[] }
   /** Call back with `tick` at this monotonic time; replaces the previous one. null: nothing is due. */
   | { readonly type: 'wake'; readonly at: number | null }
+  /** `ok` false: nobody could say in time. `row`: as written now; undefined when there is no such key (or for a range). */
+  | { readonly type: 'healed'; readonly id: number; readonly ok: boolean; readonly row: Row | undefined }
   | { readonly type: 'removed-member'; readonly id: number; readonly found: boolean }
   /** The phase, readiness or health changed: read `replica.status()`. */
   | { readonly type: 'state' }

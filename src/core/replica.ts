@@ -11,6 +11,7 @@ import { Acknowledgements } from './acknowledgements.js';
 import type { Core, Counters, Identity, ReplicaConfig, ReplicaDeps, TimerName } from './core.js';
 import { FailureDetector } from './failure-detector.js';
 import { Gossip } from './gossip.js';
+import { DAMAGED, type Found, Heal, type Outcome } from './heal.js';
 import { Hlc } from './hlc.js';
 import type { Effect, Input, LinkId, LocalWrite } from './io.js';
 import { Lifecycle } from './lifecycle.js';
@@ -41,6 +42,11 @@ const NO_COUNTS: Counters = {
   futureStamps: 0,
   linksRefused: 0,
   originsMinted: 0,
+  damageFound: 0,
+  damageHealed: 0,
+  recordsLost: 0,
+  recordsLent: 0,
+  fetches: 0,
 };
 
 export interface MemberView extends MemberRow {
@@ -65,6 +71,7 @@ export class ReplicaCore implements Core {
   readonly timers = new Timers<TimerName>();
   readonly peers = new Map<LinkId, Peer>();
   readonly counters: Counters = { ...NO_COUNTS };
+  readonly heal: Heal;
   now: Instant = { wall: 0, mono: 0 };
 
   readonly #lifecycle: Lifecycle;
@@ -80,6 +87,7 @@ export class ReplicaCore implements Core {
   #clockUnconfirmedUntil = Number.NEGATIVE_INFINITY;
   #wakeAt: number | undefined;
   #storedHlc = { ms: 0, counter: 0 };
+  #scans = 0;
 
   constructor(config: ReplicaConfig, deps: ReplicaDeps) {
     this.config = config;
@@ -93,6 +101,7 @@ export class ReplicaCore implements Core {
     this.queue = new WriteQueue(config.options.commitRowsMax, config.options.commitBytesMax);
     this.acks = new Acknowledgements((effect) => this.emit(effect));
     this.detector = new FailureDetector(config.options.beatMs);
+    this.heal = new Heal(this);
     const merge = new Merge(this);
     this.#lifecycle = new Lifecycle(this, {
       onChanged: () => this.#gossip.greetAll(),
@@ -205,8 +214,14 @@ export class ReplicaCore implements Core {
     return out;
   }
 
-  current(key: string): Row | undefined {
-    return this.queue.pending(key) ?? this.deps.lookup(key);
+  current(key: string): Found {
+    const pending = this.queue.pending(key);
+    if (pending !== undefined) return pending;
+    return this.heal.lost > 0 && this.heal.isLost(key) ? DAMAGED : this.deps.lookup(key);
+  }
+
+  nextScan(): number {
+    return ++this.#scans;
   }
 
   partners(): Peer[] {
@@ -264,11 +279,32 @@ export class ReplicaCore implements Core {
       case 'link-drained':
         return this.#congestion(input.link, input.type === 'link-congested');
       case 'scan-opened':
-        return this.#sessions.scanOpened(input.scan, input.heads);
+        if (!this.heal.scanOpened(input.scan, input.heads))
+          this.#sessions.scanOpened(input.scan, input.heads);
+        return;
       case 'scan-read':
-        return this.#sessions.scanRead(input.scan, input.records, input.last, input.tops);
+        if (!this.heal.scanRead(input.scan, input.records, input.last))
+          this.#sessions.scanRead(input.scan, input.records, input.last, input.tops);
+        return;
       case 'scan-failed':
-        return this.#sessions.scanFailed(input.scan, input.message);
+        if (!this.heal.scanFailed(input.scan))
+          this.#sessions.scanFailed(input.scan, input.message, input.damaged);
+        return;
+      case 'damaged':
+        return this.heal.damaged(input.key, input.dot, (outcome) => this.#healed(input.id, outcome));
+      case 'confirm':
+        return this.heal.confirm(input.key, (outcome) => this.#healed(input.id, outcome));
+      case 'suspect':
+        return this.heal.suspect(input.after, input.until, (ok) =>
+          this.#healed(input.id, { ok, row: undefined }),
+        );
+      case 'mend-dot':
+        return this.#mendDot(input.key);
+      case 'drop-row':
+        this.queue.batch().drops.push({ raw: input.row });
+        return;
+      case 'rewrite-own':
+        return this.#rewriteOwn(input.row);
       case 'remove-member':
         return this.#removeMember(input.id, input.name);
     }
@@ -284,6 +320,7 @@ export class ReplicaCore implements Core {
       else if (timer === 'links' || timer === 'founding') this.#links.reconcile();
       else if (timer === 'pull') this.#sessions.evaluate();
       else if (timer === 'sessions') this.#sessions.sweep();
+      else if (timer === 'heal') this.heal.evaluate();
       else if (timer === 'acks') {
         const next = this.acks.expire(this.now.mono);
         if (next !== undefined) this.timers.atMost('acks', next);
@@ -301,6 +338,7 @@ export class ReplicaCore implements Core {
     switch (message.type) {
       case 'beat':
         this.#gossip.onBeat(peer, message);
+        this.heal.evaluate();
         return this.#sessions.evaluate();
       case 'members':
         return this.#gossip.onMembers(peer, message);
@@ -331,6 +369,13 @@ export class ReplicaCore implements Core {
         return this.#sessions.onChunkAck(peer, message);
       case 'session-end':
         return this.#sessions.onEnd(peer, message);
+      case 'fetch':
+        return this.heal.onFetch(peer, message);
+      case 'fetch-range':
+        return this.heal.onFetchRange(peer, message);
+      case 'fetched':
+        if (this.#mayMerge()) this.heal.onFetched(peer, message);
+        return;
     }
   }
 
@@ -358,6 +403,7 @@ export class ReplicaCore implements Core {
 
   #gone(peer: Peer, lost: boolean): void {
     this.#sessions.gone(peer);
+    this.heal.gone(peer);
     this.#trees.gone(peer);
     this.#gossip.gone(peer, lost);
   }
@@ -381,6 +427,27 @@ export class ReplicaCore implements Core {
     this.members.merge([], [row.origin]);
     this.#gossip.membersChanged({ rows: [], removed: [row.origin] });
     this.afterWritten(() => this.emit({ type: 'removed-member', id, found: true }));
+  }
+
+  #healed(id: number, outcome: Outcome | { ok: boolean; row: undefined }): void {
+    this.emit({ type: 'healed', id, ok: outcome.ok, row: outcome.ok ? outcome.row : undefined });
+  }
+
+  /** Writing the record anew writes its row of the dot index, too. */
+  #mendDot(key: string): void {
+    const row = this.current(key);
+    if (row === undefined || row === DAMAGED || this.queue.pending(key) !== undefined) return;
+    this.counters.damageFound += 1;
+    this.counters.damageHealed += 1;
+    this.queue.put(this.queue.batch(1, key.length + row.length), key, row, row, false, true);
+  }
+
+  #rewriteOwn(row: Uint8Array | undefined): void {
+    const batch = this.queue.batch();
+    if (row !== undefined) batch.drops.push({ raw: row });
+    for (const [origin, head] of this.taken.heads()) this.queue.raiseHead(batch, origin, head);
+    this.#lifecycle.rewrite();
+    this.#storedHlc = { ms: 0, counter: 0 };
   }
 
   // The store.

@@ -24,6 +24,7 @@ import {
   stampHexOf,
   stampMsOf,
 } from './entry.js';
+import { DAMAGED } from './heal.js';
 import { stampCounter, stampFromHex, stampMs } from './hlc.js';
 import type { LocalOp, LocalWrite } from './io.js';
 import type { Push } from './messages.js';
@@ -52,17 +53,28 @@ export class Merge {
     return false;
   }
 
-  /** Joins the records with what is here. Moves no head. */
-  records(records: Records): void {
+  /**
+   * Joins the records with what is here. Moves no head. Returns the keys whose record is lost, so that nobody knows
+   * what it would be joined with: all of this has to come once more when they are healed, and no head may move.
+   */
+  records(records: Records): string[] | undefined {
     const { keys, rows } = records;
-    for (let i = 0; i < keys.length; i++) this.record(keys[i]!, rows[i]!);
+    let lost: string[] | undefined;
+    for (let i = 0; i < keys.length; i++) if (!this.record(keys[i]!, rows[i]!)) (lost ??= []).push(keys[i]!);
+    return lost;
   }
 
-  record(key: string, row: Row): void {
+  /** False: the record of the key is lost. */
+  record(key: string, row: Row): boolean {
     const core = this.#core;
     core.counters.recordsReceived += 1;
-    const current = core.current(key);
-    if (current !== undefined && compareRows(row, current) <= 0) return;
+    let current = core.current(key);
+    if (current === DAMAGED) {
+      core.heal.damaged(key);
+      if (!core.heal.surpasses(key, stampMsOf(row), stampCounterOf(row))) return false;
+      current = undefined;
+    }
+    if (current !== undefined && compareRows(row, current) <= 0) return true;
     const quiet = current !== undefined && compareEntries(row, current) === 0;
     core.hlc.receive(stampMsOf(row), stampCounterOf(row));
     const batch = core.queue.batch(1, key.length + row.length);
@@ -70,6 +82,8 @@ export class Merge {
     const { origin, seq } = dotOf(row);
     core.taken.raise(origin, 0, seq);
     core.counters.recordsApplied += 1;
+    if (core.heal.lost > 0) core.heal.replaced(key, row);
+    return true;
   }
 
   /** In the batch of what was merged last, or a later one. */
@@ -86,6 +100,14 @@ export class Merge {
       if (top > (batch.tops.get(origin) ?? 0)) batch.tops.set(origin, top);
     }
   }
+}
+
+function damagedKey(key: string): ReadmeshError {
+  return new ReadmeshError(
+    'DAMAGED',
+    `the record of key ${JSON.stringify(key)} is damaged on this disk and is being healed: retry, or write through another host`,
+    { details: { key } },
+  );
 }
 
 interface Acceptance {
@@ -123,7 +145,7 @@ export class Replication {
     let token = '';
     let stamp = '';
     for (const op of write.ops) {
-      const { row, won } = this.#apply(batch, op);
+      const { row, won } = this.#applyNext(batch, op, op !== write.ops[0]);
       stamp = op.stamp ?? stampHexOf(row);
       const dot = dotOf(row);
       token = `${dot.origin}.${dot.seq}.${stamp}`;
@@ -176,7 +198,12 @@ export class Replication {
       return;
     }
     const seen = taken.top(push.origin) >= push.to;
-    this.#merge.records(push);
+    const lost = this.#merge.records(push);
+    if (lost !== undefined) {
+      // As if it had not come yet. Should too many wait already, the vectors bring it later.
+      if (!core.heal.whenHealed(lost, () => this.onPush(peer, push))) counters.framesDropped += 1;
+      return;
+    }
     if (!covered && push.to > push.from) {
       if (taken.head(push.origin) >= push.from) {
         taken.raise(push.origin, push.to, push.to);
@@ -239,6 +266,12 @@ export class Replication {
         'CLOCK_SKEW',
         `this host's clock is ${hlc.ms - now.wall} ms behind a stamp already given: correct the clock, then retry`,
       );
+    const { heal } = this.#core;
+    for (const op of heal.lost > 0 ? write.ops : [])
+      if (op.stamp !== undefined && heal.isLost(op.key)) {
+        const stamp = stampFromHex(op.stamp);
+        if (!heal.surpasses(op.key, stampMs(stamp), stampCounter(stamp))) throw damagedKey(op.key);
+      }
     for (const op of write.ops)
       if (op.stamp !== undefined && stampMs(stampFromHex(op.stamp)) - now.wall > options.maxClockDriftMs)
         throw new ReadmeshError(
@@ -250,6 +283,22 @@ export class Replication {
         'INVALID_OPTION',
         'this host does not flush its writes: ask for `fsync: false`',
       );
+  }
+
+  /** A record that turns out to be lost in the middle of a batch: what came before it stands, and a retry completes it. */
+  #applyNext(batch: Batch, op: LocalOp, isLater: boolean): { row: Row; won: boolean } {
+    try {
+      return this.#apply(batch, op);
+    } catch (error) {
+      if (!isLater) throw error;
+      const { queue, identity } = this.#core;
+      if (batch.ownTo > 0) queue.raiseHead(batch, identity.origin, batch.ownTo);
+      throw new ReadmeshError(
+        'TIMEOUT',
+        'a record was found damaged in the middle of this batch, whose outcome is unknown: retry with the same stamp',
+        { cause: error },
+      );
+    }
   }
 
   /** Merges one operation; `won` is false when a record already here covers it. */
@@ -270,7 +319,13 @@ export class Replication {
       counter = stampCounter(stamp);
       writer = op.stamp.slice(16);
     }
-    const current = core.current(key);
+    let current = core.current(key);
+    if (current === DAMAGED) {
+      core.heal.damaged(key);
+      // A stamp of ours is above all that were seen here, and wins over whatever was lost; a client's may not be.
+      if (op.stamp !== undefined && !core.heal.surpasses(key, ms, counter)) throw damagedKey(key);
+      current = undefined;
+    }
     const seq = taken.head(origin) + 1;
     const row = makeLocalRow(key, kind, { ms, counter, writer }, { origin, seq }, value, deps.checksum);
     if (current !== undefined && compareEntries(row, current) <= 0) return { row: current, won: false };
@@ -282,6 +337,7 @@ export class Replication {
     batch.ownTo = seq;
     taken.raise(origin, seq, seq);
     queue.put(batch, key, row, current, true, false);
+    if (core.heal.lost > 0) core.heal.replaced(key, row);
     return { row, won: true };
   }
 

@@ -24,7 +24,7 @@ import type { Chunk, ChunkAck, Pull, PullRange, SessionEnd, SessionOpened } from
 import type { Peer } from './peer.js';
 import type { Merge } from './replication.js';
 import type { Trees } from './trees.js';
-import type { OriginId, Records } from './types.js';
+import type { Dot, OriginId, Records } from './types.js';
 import { minimumOfHeads } from './version-vector.js';
 
 /** Pause before a peer that failed a session is asked again, ms. */
@@ -41,6 +41,8 @@ interface Asked {
   heads: ReadonlyMap<OriginId, number> | undefined;
   next: number;
   progressAt: number;
+  /** Chunks that came while an earlier one waits for a lost record to be healed. */
+  held: Chunk[] | undefined;
   /** Records applied until it was asked. */
   readonly appliedBefore: number;
 }
@@ -49,6 +51,7 @@ interface Served {
   readonly scan: number;
   readonly id: number;
   readonly peer: Peer;
+  readonly range: boolean;
   index: number;
   acknowledged: number;
   reading: boolean;
@@ -81,7 +84,6 @@ export class Sessions {
   readonly #served = new Map<number, Served>();
   #asked: Asked | undefined;
   #ids = 0;
-  #scans = 0;
   #bootstrap: StoredBootstrap = { after: null, heads: null };
   #bootstrapped = false;
   progress: BootstrapProgress | undefined;
@@ -136,14 +138,21 @@ export class Sessions {
     const core = this.#core;
     const asked = this.#mine(peer, chunk.session);
     if (asked === undefined) return;
+    if (asked.held !== undefined) {
+      // As many as may be in flight, if the server keeps to the rules.
+      if (asked.held.length > core.options.chunksInFlight) this.#giveUp(asked, 'failed', 'too many chunks');
+      else asked.held.push(chunk);
+      return;
+    }
     const { heads } = asked;
     if (heads === undefined || chunk.index !== asked.next)
       return this.#giveUp(asked, 'failed', 'out of order');
     if (this.#merge.isTooFarAhead(chunk.rows))
       return this.#giveUp(asked, 'failed', 'a stamp is too far ahead');
+    const lost = this.#merge.records(chunk);
+    if (lost !== undefined) return this.#hold(asked, chunk, lost);
     asked.next += 1;
     asked.progressAt = core.now.mono;
-    this.#merge.records(chunk);
     if (asked.range) this.#reached(chunk);
     if (chunk.last) return this.#complete(asked, heads, chunk);
     core.afterWritten(() => {
@@ -151,6 +160,17 @@ export class Sessions {
       asked.progressAt = core.now.mono;
       core.send(peer, { type: 'chunk-ack', session: asked.id, index: chunk.index });
     });
+  }
+
+  /** Some of its keys are lost here: the chunk is taken once they are healed, and those behind it after it. */
+  #hold(asked: Asked, chunk: Chunk, lost: readonly string[]): void {
+    asked.held = [];
+    const resume = (): void => {
+      const held = asked.held ?? [];
+      asked.held = undefined;
+      for (const next of [chunk, ...held]) this.onChunk(asked.peer, next);
+    };
+    if (!this.#core.heal.whenHealed(lost, resume)) this.#giveUp(asked, 'failed', 'too many damaged records');
   }
 
   // Serving.
@@ -162,13 +182,14 @@ export class Sessions {
       return core.send(peer, { type: 'session-end', session: message.session, code: 'not-ready' });
     if (this.#served.size >= core.options.sessionsServedMax)
       return core.send(peer, { type: 'session-end', session: message.session, code: 'busy' });
-    const scan = ++this.#scans;
+    const scan = core.nextScan();
     const { now, counters } = core;
     counters.sessionsServed += 1;
     this.#served.set(scan, {
       scan,
       id: message.session,
       peer,
+      range: message.type === 'pull-range',
       index: 0,
       acknowledged: 0,
       reading: true,
@@ -240,12 +261,35 @@ export class Sessions {
     else this.#readOn(served);
   }
 
-  scanFailed(scan: number, message: string): void {
+  scanFailed(
+    scan: number,
+    message: string,
+    damaged: { readonly key: string; readonly dot?: Dot } | undefined,
+  ): void {
     const served = this.#served.get(scan);
     if (served === undefined) return;
+    if (damaged !== undefined) return this.#serveHealed(served, damaged);
     this.#core.log('error', 'scan-failed', { message });
     this.#core.send(served.peer, { type: 'session-end', session: served.id, code: 'failed' });
     this.#stopServing(served);
+  }
+
+  /**
+   * The asker's heads will rise over this record: it gets it as a peer has it, or the session ends. The session has
+   * no progress meanwhile, and is ended by its own clock.
+   */
+  #serveHealed(served: Served, damaged: { readonly key: string; readonly dot?: Dot }): void {
+    const { key, dot } = damaged;
+    this.#core.heal.damaged(key, dot, (outcome) => {
+      if (this.#served.get(served.scan) !== served) return;
+      // In a scan of entries, a key that nobody knows is a damaged one's, and the real one is missing.
+      if (!outcome.ok || (outcome.row === undefined && served.range))
+        return this.scanFailed(served.scan, 'a damaged record could not be healed', undefined);
+      served.reading = false;
+      served.progressAt = this.#core.now.mono;
+      if (outcome.row === undefined) return this.#readOn(served);
+      this.scanRead(served.scan, { keys: [key], rows: [outcome.row] }, false, undefined);
+    });
   }
 
   // Both.
@@ -320,6 +364,7 @@ export class Sessions {
       heads: undefined,
       next: 0,
       progressAt: now.mono,
+      held: undefined,
       appliedBefore: counters.recordsApplied,
     };
     this.#watch();

@@ -11,7 +11,7 @@
  * taken in so far" is waiting for the last batch, since batches are written in order.
  */
 import { dotOf, originOf, seqOf } from './entry.js';
-import type { BatchRow, Dot, OriginId, Row, StoreBatch } from './types.js';
+import type { BatchRow, Dot, Drop, OriginId, Row, StoreBatch } from './types.js';
 
 interface QueuedRow extends BatchRow {
   row: Row;
@@ -28,6 +28,7 @@ export class Batch implements StoreBatch {
   readonly heads = new Map<OriginId, number>();
   readonly tops = new Map<OriginId, number>();
   readonly meta = new Map<string, Uint8Array | null>();
+  readonly drops: Drop[] = [];
   hlc?: { ms: number; counter: number };
   bytes = 0;
   /** Sequence numbers that this node gave out in this batch: (ownFrom, ownTo] of `ownOrigin`. */

@@ -6,9 +6,10 @@
 import { performance } from 'node:perf_hooks';
 import { checksum } from '../checksum.js';
 import type { ReplicaConfig } from '../core/core.js';
+import { CONFIRM_MS, DAMAGED, type Found } from '../core/heal.js';
 import type { Effect, Input, LinkId, LocalOp, LocalWrite } from '../core/io.js';
 import { ReplicaCore } from '../core/replica.js';
-import type { Instant, Row } from '../core/types.js';
+import type { Dot, Instant, Row } from '../core/types.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { decodeMessage, encodeMessage } from '../protocol.js';
 import type { Receipt } from '../read-store.js';
@@ -33,6 +34,10 @@ export interface DriverHooks {
   onChanged(keys: readonly string[], rows: readonly Row[]): void;
   /** Phase, readiness or health changed. */
   onState(): void;
+  /** A record could not be read, or is not where it should be. */
+  onDamage(key: string | undefined): void;
+  /** Whether a miss of the key is known to be one. */
+  isProved(key: string): boolean;
   /** The store refused a write: what it lost is unknown. */
   onStoreFailed(): void;
 }
@@ -49,8 +54,6 @@ interface Waiting<T> {
 
 export class Driver {
   readonly core: ReplicaCore;
-  /** Records that failed their checksum when they were looked up for a merge. */
-  damagedLookups = 0;
   readonly #store: Store;
   readonly #logger: Logger;
   readonly #hooks: DriverHooks;
@@ -60,6 +63,7 @@ export class Driver {
   #turn: LocalWrite[] = [];
   readonly #writes = new RequestTable<Waiting<Receipt>>();
   readonly #removals = new Map<number, Waiting<boolean>>();
+  readonly #heals = new Map<number, { resolve(row: Row | undefined): void; reject(): void }>();
   readonly #scans = new Map<number, Promise<Scan>>();
   #ids = 0;
   #handling = false;
@@ -75,6 +79,8 @@ export class Driver {
     this.#hooks = hooks;
     this.core = new ReplicaCore(config, {
       lookup: (key) => this.#lookup(key),
+      damagedDot: (key) => store.damagedDot?.(key),
+      isProved: hooks.isProved,
       checksum,
       random: Math.random,
       recovered: store.recovered,
@@ -134,6 +140,49 @@ export class Driver {
     this.input({ type: 'writes', writes });
   };
 
+  /**
+   * The record of the key is lost: resolves to what is there once it was fetched from a peer and written, undefined if
+   * there is no such key. Rejects with DAMAGED at the deadline; the healing goes on.
+   */
+  heal(key: string, dot?: Dot): Promise<Row | undefined> {
+    this.#hooks.onDamage(key);
+    return this.#ask('DAMAGED', key, (id) =>
+      this.input({ type: 'damaged', id, key, ...(dot === undefined ? {} : { dot }) }),
+    );
+  }
+
+  /** There is no record of the key: resolves to what a peer says. Rejects with UNPROVED at the deadline. */
+  confirm(key: string): Promise<Row | undefined> {
+    return this.#ask('UNPROVED', key, (id) => this.input({ type: 'confirm', id, key }));
+  }
+
+  /** Fetches what is lost of the range. Rejects with DAMAGED at the deadline; the healing goes on. */
+  async healRange(after: string | null, until: string | null, timeoutMs: number): Promise<void> {
+    const name = `${after ?? ''}..${until ?? ''}`;
+    await this.#ask('DAMAGED', name, (id) => this.input({ type: 'suspect', id, after, until }), timeoutMs);
+  }
+
+  #ask(
+    code: 'DAMAGED' | 'UNPROVED',
+    key: string,
+    ask: (id: number) => void,
+    timeoutMs: number = CONFIRM_MS,
+  ): Promise<Row | undefined> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed) return reject(new ReadmeshError('CLOSED', 'this node is closing: ask another'));
+      const id = ++this.#ids;
+      const settle = (act: () => void): void => {
+        clearTimeout(timer);
+        this.#heals.delete(id);
+        act();
+      };
+      const fail = (): void => settle(() => reject(unanswered(code, key)));
+      const timer = setTimeout(fail, timeoutMs);
+      this.#heals.set(id, { resolve: (row) => settle(() => resolve(row)), reject: fail });
+      ask(id);
+    });
+  }
+
   /** False when there is no such member. */
   removeMember(name: string): Promise<boolean> {
     return new Promise((resolve, reject) => {
@@ -167,19 +216,19 @@ export class Driver {
       'this node was closed before the write was acknowledged: retry elsewhere',
     );
     for (const waiting of [...this.#writes.clear(), ...this.#removals.values()]) waiting.reject(closed);
+    for (const waiting of [...this.#heals.values()]) waiting.reject();
     this.#removals.clear();
     for (const id of [...this.#scans.keys()]) await this.#closeScan(id);
     await this.#writing;
   }
 
-  #lookup(key: string): Row | undefined {
+  #lookup(key: string): Found {
     try {
       return this.#store.getRow(key);
     } catch (error) {
       if (!isReadmeshError(error) || error.code !== 'DAMAGED') throw error;
-      this.damagedLookups += 1;
-      this.#logger.error({ event: 'damaged-record', key }, error.message);
-      return undefined;
+      this.#hooks.onDamage(key);
+      return DAMAGED;
     }
   }
 
@@ -224,6 +273,12 @@ export class Driver {
       case 'close-scan':
         void this.#closeScan(effect.scan);
         return;
+      case 'healed': {
+        const waiting = this.#heals.get(effect.id);
+        if (effect.ok) waiting?.resolve(effect.row);
+        else waiting?.reject();
+        return;
+      }
       case 'removed-member':
         this.#removals.get(effect.id)?.resolve(effect.found);
         this.#removals.delete(effect.id);
@@ -258,7 +313,10 @@ export class Driver {
       const cursor =
         'above' in what
           ? snapshot.above(what.above)
-          : snapshot.rows(what.after === null ? {} : { gt: what.after });
+          : snapshot.rows({
+              ...(what.after === null ? {} : { gt: what.after }),
+              ...(what.until === null || what.until === undefined ? {} : { lte: what.until }),
+            });
       return { snapshot, cursor };
     });
     this.#scans.set(scan, opening);
@@ -278,7 +336,10 @@ export class Driver {
       const tops = last ? await snapshot.tops() : undefined;
       this.input({ type: 'scan-read', scan, records, last, ...(tops === undefined ? {} : { tops }) });
     } catch (error) {
-      this.input({ type: 'scan-failed', scan, message: (error as Error).message });
+      const damaged = damagedRecord(error);
+      if (isReadmeshError(error) && error.code === 'DAMAGED') this.#hooks.onDamage(damaged?.key);
+      const { message } = error as Error;
+      this.input({ type: 'scan-failed', scan, message, ...(damaged === undefined ? {} : { damaged }) });
     }
   }
 
@@ -293,6 +354,28 @@ export class Driver {
       this.#logger.warn({ event: 'scan-close-failed' }, (error as Error).message);
     }
   }
+}
+
+function unanswered(code: 'DAMAGED' | 'UNPROVED', key: string): ReadmeshError {
+  const what =
+    code === 'DAMAGED'
+      ? 'is damaged on this disk, and no peer could replace it in time'
+      : 'is not on this disk, which may have lost it, and no peer could say in time whether there is one';
+  return new ReadmeshError(
+    code,
+    `the record of key ${JSON.stringify(key)} ${what}: ask another host, or retry`,
+    {
+      details: { key },
+    },
+  );
+}
+
+/** Which record a cursor could not read. */
+function damagedRecord(error: unknown): { key: string; dot?: Dot } | undefined {
+  if (!isReadmeshError(error) || error.code !== 'DAMAGED') return undefined;
+  const { key, origin, seq } = error.details;
+  if (typeof key !== 'string') return undefined;
+  return typeof origin === 'string' && typeof seq === 'number' ? { key, dot: { origin, seq } } : { key };
 }
 
 export function delay(ms: number): Promise<void> {

@@ -4,8 +4,11 @@
  */
 import { serveClient } from '../client/server.js';
 import { assertKey } from '../core/entry.js';
+import { CONFIRM_MS } from '../core/heal.js';
 import { isStampHex } from '../core/hlc.js';
-import type { Row } from '../core/types.js';
+import { type Evidence, Integrity } from '../core/integrity.js';
+import type { Input } from '../core/io.js';
+import type { Dot, Row } from '../core/types.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { createHttpHandler } from '../http.js';
 import { type CoreOptions, TRANSPORT_DEFAULTS } from '../options.js';
@@ -25,8 +28,9 @@ import { Listener } from '../transport/listener.js';
 import { bucketEntries, compareMembers, digestOf } from './digest.js';
 import { Driver, delay, type Logger } from './driver.js';
 import { type CheckedOptions, checkOptions, configOf, type NodeOptions } from './options.js';
-import { Reads } from './reads.js';
+import { type Healer, Reads } from './reads.js';
 import { remoteMember } from './remote-member.js';
+import { Scrub } from './scrub.js';
 import { type StatusSources, statusOf } from './status.js';
 import { Watchers } from './watch.js';
 
@@ -38,6 +42,8 @@ const DRAIN_MS = 5_000;
 const INSECURE_WARNING_MS = 60_000;
 /** A member that has not answered `verify` for this long cannot be reached. */
 const VERIFY_REACH_MS_MAX = 5_000;
+/** How long the scrub waits for what it mended to be written, ms. */
+const SCRUB_WRITTEN_MS = 10_000;
 /** How often `ready('synced')` looks again, ms. */
 const SYNC_POLL_MS = 20;
 
@@ -52,6 +58,8 @@ export class Node implements NodeService {
   readonly #listening: string;
   readonly #logger: Logger;
   readonly #startedAt = performance.now();
+  readonly #integrity: Integrity;
+  readonly #scrub: Scrub;
   readonly #readyWaiters = new Set<() => void>();
   /** This node held everything at some time, and still answers reads. */
   #wasReady = false;
@@ -129,18 +137,28 @@ export class Node implements NodeService {
       },
       address,
     );
-    this.reads = new Reads(store, checked.tuning.cacheBytesMax, () => this.#gate());
+    this.#integrity = new Integrity(folder.created);
+    if (!folder.created && !folder.originReusable) this.#integrity.note('unclean-stop');
+    this.reads = new Reads(store, checked.tuning.cacheBytesMax, () => this.#gate(), this.#healer());
     this.#driver = new Driver(config, store, logger, {
       onChanged: (keys, rows) => {
         this.reads.forget(keys);
         this.watchers.tell(keys, rows);
       },
       onState: () => this.#onState(),
-      onStoreFailed: () => folder.invalidate(),
+      onStoreFailed: () => {
+        folder.invalidate();
+        this.#noteDamage('write-failed');
+      },
+      onDamage: (key) => this.#noteDamage(key === undefined ? 'unreadable' : 'damaged-record'),
+      isProved: (key) => this.#integrity.vouchesFor(key),
     });
+    const { scrubBytesPerSecond: bytesPerSecond, scrubPauseMs: pauseMs } = checked.tuning;
+    this.#scrub = new Scrub(store, this.#scrubHost(), logger, { bytesPerSecond, pauseMs });
     wiring.node = this;
     this.#driver.start(links);
     this.#onState();
+    this.#scrub.start();
     if (listener !== undefined) this.#openFaces(listener);
     if (options.insecureNoAuth === true) this.#warnInsecure();
   }
@@ -165,7 +183,7 @@ export class Node implements NodeService {
     return this.#driver.core.clockMs(Date.now());
   }
 
-  readRow(key: string): Row | undefined {
+  readRow(key: string): Row | undefined | Promise<Row | undefined> {
     return this.reads.readRow(key);
   }
 
@@ -191,7 +209,8 @@ export class Node implements NodeService {
       core: this.#driver.core,
       closing: this.#closing !== undefined,
       startedAt: this.#startedAt,
-      damagedLookups: this.#driver.damagedLookups,
+      integrity: this.#integrity,
+      scrub: this.#driver.core.options.scrubBytesPerSecond === 0 ? undefined : this.#scrub.status(),
       cache: this.reads.cacheStats,
       watches: this.watchers.count,
       now: this.#driver.now(),
@@ -262,6 +281,7 @@ export class Node implements NodeService {
   async #close(): Promise<void> {
     clearInterval(this.#insecureWarning);
     this.#wake();
+    await this.#scrub.close();
     await this.#driver.drain(DRAIN_MS);
     this.reads.setOpen(false);
     this.watchers.close();
@@ -270,6 +290,57 @@ export class Node implements NodeService {
     await listenerClosed;
     await this.#driver.close();
     await this.#folder.close();
+  }
+
+  /** What reads need when this node's own disk does not do. */
+  #healer(): Healer {
+    return {
+      heal: (key) => this.#driver.heal(key),
+      confirm: (key) => this.#confirm(key),
+      isMiss: (key, async) => this.#isMiss(key, async),
+      onUnreadable: () => this.#noteDamage('unreadable'),
+    };
+  }
+
+  #isMiss(key: string, async: boolean): boolean {
+    const { isSuspect } = this.#integrity;
+    if (this.#integrity.isProved(key) || (!async && !isSuspect)) return true;
+    const { core } = this.#driver;
+    if (core.members.active().length <= 1) return true;
+    // Without evidence it is not worth waiting for peers that are not there, once links had the time to open.
+    if (isSuspect || core.partners().some((peer) => peer.phase === 'ready')) return false;
+    return performance.now() - this.#startedAt > CONFIRM_MS;
+  }
+
+  async #confirm(key: string): Promise<Row | undefined> {
+    try {
+      const row = await this.#driver.confirm(key);
+      if (row === undefined) this.#integrity.confirmed(key);
+      else this.#noteDamage('damaged-record');
+      return row;
+    } catch (error) {
+      if (this.#integrity.isSuspect || !isReadmeshError(error) || error.code !== 'UNPROVED') throw error;
+      return undefined;
+    }
+  }
+
+  #noteDamage(evidence: Evidence): void {
+    if (!this.#integrity.note(evidence)) return;
+    this.#logger.warn({ event: 'damage-suspected', evidence }, 'all of the disk is being checked');
+    this.#scrub?.hurry();
+  }
+
+  #scrubHost() {
+    return {
+      heal: (key: string, dot?: Dot) => this.#driver.heal(key, dot),
+      healRange: (after: string | null, until: string | null, timeoutMs: number) =>
+        this.#driver.healRange(after, until, timeoutMs),
+      input: (input: Input) => this.#driver.input(input),
+      written: () => this.#driver.written(SCRUB_WRITTEN_MS),
+      onDamage: (unreadable: boolean) => this.#noteDamage(unreadable ? 'unreadable' : 'damaged-record'),
+      onProved: () => this.#integrity.proved(),
+      isSuspect: () => this.#integrity.isSuspect,
+    };
   }
 
   /** Reads go on after the store refused a write: what was written before it is still there. */

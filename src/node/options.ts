@@ -3,7 +3,7 @@ import type { ReplicaConfig } from '../core/core.js';
 import { utf8Length } from '../core/entry.js';
 import { storedIdentity } from '../core/lifecycle.js';
 import { ReadmeshError } from '../errors.js';
-import { CORE_DEFAULTS, type CoreOptions, DEFAULT_CLUSTER } from '../options.js';
+import { CORE_DEFAULTS, type CoreOptions, DEFAULT_CLUSTER, MAY_BE_ZERO } from '../options.js';
 import { type Address, formatAddress, isLoopback, parseAddress } from '../transport/address.js';
 import type { Logger } from './driver.js';
 
@@ -96,7 +96,7 @@ function checkTuning(tuning: Partial<CoreOptions>): CoreOptions {
     if (!(name in CORE_DEFAULTS))
       throw new ReadmeshError('INVALID_OPTION', `there is no option "${name}" to tune`);
     if (value === undefined) continue;
-    const least = name === 'cacheBytesMax' ? 0 : 1;
+    const least = MAY_BE_ZERO.includes(name) ? 0 : 1;
     if (!Number.isSafeInteger(value) || value < least)
       throw new ReadmeshError(
         'INVALID_OPTION',

@@ -47,8 +47,8 @@ export class EmbeddedReplica implements Replica {
     return this.node.reads.getSync(key) as T | undefined;
   }
 
-  async get<T = Value>(key: string): Promise<T | undefined> {
-    return this.node.reads.getSync(key) as T | undefined;
+  get<T = Value>(key: string): Promise<T | undefined> {
+    return this.node.reads.get(key) as Promise<T | undefined>;
   }
 
   getMany<T = Value>(keys: readonly string[]): Promise<(T | undefined)[]> {

@@ -1,9 +1,10 @@
 /** The status report of a node, from what its parts know. */
 import { createRequire } from 'node:module';
 import type { CacheStats } from '../cache.js';
+import type { Integrity } from '../core/integrity.js';
 import type { ReplicaCore } from '../core/replica.js';
 import type { Instant } from '../core/types.js';
-import type { Phase, Status } from '../read-store.js';
+import type { Phase, ScrubStatus, Status } from '../read-store.js';
 
 const require = createRequire(import.meta.url);
 
@@ -12,14 +13,15 @@ export interface StatusSources {
   closing: boolean;
   /** `performance.now()` at the start. */
   startedAt: number;
-  damagedLookups: number;
+  integrity: Integrity;
+  scrub: ScrubStatus | undefined;
   cache: CacheStats;
   watches: number;
   now: Instant;
 }
 
 export function statusOf(sources: StatusSources): Status {
-  const { core, closing, cache, now } = sources;
+  const { core, closing, cache, now, integrity } = sources;
   const { identity, config, bootstrap } = core;
   return {
     cluster: config.cluster,
@@ -30,7 +32,7 @@ export function statusOf(sources: StatusSources): Status {
     origin: identity.origin,
     phase: closing ? 'closed' : phaseOf(core),
     ready: core.ready && !closing,
-    issues: core.issues(),
+    issues: [...core.issues(), ...damageIssues(sources)],
     members: core.memberViews().map(({ name, host, address, origin, self, state, linked, lastHeardMs }) => ({
       name,
       host,
@@ -52,6 +54,12 @@ export function statusOf(sources: StatusSources): Status {
             elapsedMs: Math.round((bootstrap.endedMono ?? now.mono) - bootstrap.startedMono),
           },
         }),
+    integrity: {
+      proved: integrity.isAllProved,
+      evidence: [...integrity.evidence],
+      lost: core.heal.lost,
+    },
+    ...(sources.scrub === undefined ? {} : { scrub: sources.scrub }),
     queues: {
       pendingRows: core.queue.rows,
       pendingBytes: core.queue.bytes,
@@ -59,7 +67,6 @@ export function statusOf(sources: StatusSources): Status {
     },
     counters: {
       ...core.counters,
-      damagedLookups: sources.damagedLookups,
       cacheEntries: cache.entries,
       cacheBytes: cache.bytes,
       cacheHits: cache.hits,
@@ -69,6 +76,22 @@ export function statusOf(sources: StatusSources): Status {
     uptimeMs: Math.round(now.mono - sources.startedAt),
     version,
   };
+}
+
+function damageIssues({ core, integrity }: StatusSources): Status['issues'] {
+  const { lost } = core.heal;
+  if (lost > 0)
+    return [
+      {
+        code: 'DAMAGED',
+        message: `${lost} records are damaged on this disk and are being fetched from peers`,
+      },
+    ];
+  const { evidence } = integrity;
+  if (!evidence.has('damaged-record') && !evidence.has('unreadable') && !evidence.has('digest')) return [];
+  return [
+    { code: 'UNPROVED', message: 'damage was found on this disk: all of it is being read and compared' },
+  ];
 }
 
 function phaseOf(core: ReplicaCore): Phase {

@@ -107,6 +107,10 @@ export class MemoryStore implements Store {
     if (failing !== 'lost') {
       const rows = new Map<string, Row>();
       for (const [key, { row }] of batch.rows) rows.set(key, row);
+      const gone = (batch.drops ?? []).flatMap((drop) =>
+        'key' in drop && !rows.has(drop.key) ? [drop.key] : [],
+      );
+      if (gone.length > 0) this.#image = this.#image.without(gone);
       this.#image = this.#image.with({ ...batch, rows });
     }
     if (failing === undefined) return;
@@ -148,7 +152,7 @@ class Image implements MemoryContents {
   readonly meta: Map<string, Uint8Array>;
   hlc: MemoryContents['hlc'];
   #shared = false;
-  /** Keys in order of bytes; undefined once a key was added. Keys are never removed. */
+  /** Keys in order of bytes; undefined once a key was added or removed. */
   #sorted: readonly string[] | undefined;
 
   constructor(from: MemoryContents) {
@@ -175,6 +179,13 @@ class Image implements MemoryContents {
       if (value === null) image.meta.delete(name);
       else image.meta.set(name, Uint8Array.from(value));
     if (changes.hlc !== undefined) image.hlc = changes.hlc;
+    return image;
+  }
+
+  without(keys: readonly string[]): Image {
+    const image = this.#shared ? new Image(this) : this;
+    for (const key of keys) image.rows.delete(key);
+    image.#sorted = undefined;
     return image;
   }
 

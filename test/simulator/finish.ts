@@ -109,7 +109,6 @@ export class Finish {
     node.frozenWall = undefined;
     Object.assign(node.diskFaults, { nextWrite: undefined, nextRead: false, full: false, slowMs: 0 });
     node.proceed();
-    if (this.#world.oracle.damaged.has(node)) node.wipe();
     const { core } = node;
     if (core?.identity.phase === 'failed') node.kill();
     node.start();

@@ -140,28 +140,6 @@ describe('disks', () => {
     expect(b.wires.size).toBe(0);
   });
 
-  test('a damaged record is neither served nor sent, and the node that is rebuilt has it back', () => {
-    const { world, nodes } = stage(['a', 'b', 'c']);
-    const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
-    putNow(a, 'k', 'precious', { replicas: 3 });
-    world.oracle.diskDamaged(b);
-    b.disk.image.flipBit('k', 300);
-    // Whoever asks b alone gets nothing rather than the damaged record.
-    world.cut(a, c);
-    const d = world.add({ name: 'd', join: ['b:1'] });
-    world.cut(d, a);
-    world.cut(d, c);
-    d.start();
-    world.run(10_000);
-    expect([d.ready, valueAt(d, 'k')]).toEqual([false, undefined]);
-    expect(b.damaged).toBeGreaterThan(0);
-    b.wipe();
-    b.start();
-    world.healAll();
-    expectEqual([a, b, c, d]);
-    expect(valueAt(b, 'k')).toBe('precious');
-  });
-
   test('a power cut takes the tail of a store that does not flush, and no sequence number is given twice', () => {
     const { world, nodes } = stage(['a', 'b'], { node: { flushes: false } });
     const [a, b] = nodes as [SimNode, SimNode];
