@@ -127,8 +127,10 @@ export class Heal {
     return this.#damages.size - this.#confirmations;
   }
 
+  /** Whether the key's record is lost and nothing is on its way to replace it. */
   isLost(key: string): boolean {
-    return this.#damages.get(key)?.lost === true;
+    const damage = this.#damages.get(key);
+    return damage !== undefined && damage.lost && !damage.decided;
   }
 
   // What is found.
@@ -138,6 +140,10 @@ export class Heal {
     const { counters, queue } = this.#core;
     let damage = this.#damages.get(key);
     if (damage === undefined || !damage.lost) {
+      // An old snapshot may show what was healed since.
+      const held = dot === undefined ? this.#core.deps.lookup(key) : undefined;
+      if (held !== undefined && held !== DAMAGED && queue.pending(key) === undefined)
+        return then?.({ ok: true, row: held });
       counters.damageFound += 1;
       if (damage !== undefined) {
         damage.lost = true;
@@ -193,7 +199,7 @@ export class Heal {
   /** A record that wins over whatever was lost is on its way to the disk. */
   replaced(key: string, row: Row): void {
     const damage = this.#damages.get(key);
-    if (damage === undefined) return;
+    if (damage === undefined || damage.decided) return;
     this.#dropDots(damage, row);
     this.#settleOnceWritten(damage, row);
   }
@@ -405,21 +411,25 @@ export class Heal {
     const core = this.#core;
     const mine = core.queue.pending(key) ?? core.deps.lookup(key);
     const intact = mine === DAMAGED ? undefined : mine;
-    const winner = row === undefined ? intact : intact === undefined ? row : join(row, intact);
+    const winner = row === undefined ? intact : intact === undefined ? row : join(intact, row);
     if (winner === undefined) {
       if (damage.lost) core.queue.batch().drops.push({ key }, ...damage.dots.map((dot) => ({ dot })));
-    } else if (winner !== intact || damage.dots.length > 0) {
-      core.hlc.receive(stampMsOf(winner), stampCounterOf(winner));
-      const batch = core.queue.batch(1, key.length + winner.length);
-      core.queue.put(batch, key, winner, intact, false, winner === intact);
-      const { origin, seq } = dotOf(winner);
-      core.taken.raise(origin, 0, seq);
+    } else {
       this.#dropDots(damage, winner);
+      if (winner !== intact) this.#put(key, winner, intact);
     }
     // A miss that was none.
     if (!damage.lost && winner !== intact) core.counters.damageFound += 1;
     if (damage.lost || winner !== intact) core.counters.damageHealed += 1;
     this.#settleOnceWritten(damage, winner);
+  }
+
+  #put(key: string, row: Row, current: Row | undefined): void {
+    const { hlc, queue, taken } = this.#core;
+    hlc.receive(stampMsOf(row), stampCounterOf(row));
+    queue.put(queue.batch(1, key.length + row.length), key, row, current, false, false);
+    const { origin, seq } = dotOf(row);
+    taken.raise(origin, 0, seq);
   }
 
   #takeRange(range: SuspectRange, heads: ReadonlyMap<OriginId, number>, message: Fetched): void {

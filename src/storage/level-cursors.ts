@@ -188,7 +188,7 @@ function damagedDot(dot: Dot, key: string | undefined, what: string): ReadmeshEr
   );
 }
 
-/** Greatest dot per origin. A reverse iterator lands on the last dot of each origin, one seek per origin. */
+/** Greatest dot per origin, as far as the index can be read: a lower top only has more asked for. A reverse iterator lands on the last dot of each origin, one seek per origin. */
 export async function readTops(db: Db, snapshot?: LevelDbSnapshot): Promise<Map<OriginId, number>> {
   const tops = new Map<OriginId, number>();
   let iterator: Iterator<Db, string, Uint8Array> | undefined;
@@ -210,7 +210,9 @@ export async function readTops(db: Db, snapshot?: LevelDbSnapshot): Promise<Map<
       iterator.seek(dotKey(origin, 0));
     }
   } catch (error) {
-    throw readFailure(db.location, error);
+    const failure = readFailure(db.location, error);
+    if (failure.code === 'DAMAGED') return tops;
+    throw failure;
   } finally {
     await iterator?.close();
   }
