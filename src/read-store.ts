@@ -133,6 +133,8 @@ export interface Status {
     evidence: string[];
     /** Keys known to be lost and not yet healed. */
     lost: number;
+    /** Blocks of the disk cannot be read; the store is rebuilt at the next start with --rebuild, and refused without. */
+    broken: boolean;
   };
   /** Reading the whole disk in the background; absent where it is turned off. */
   scrub?: ScrubStatus;

@@ -130,7 +130,7 @@ export class Heal {
   /** Whether the key's record is lost and nothing is on its way to replace it. */
   isLost(key: string): boolean {
     const damage = this.#damages.get(key);
-    return damage !== undefined && damage.lost && !damage.decided;
+    return damage?.lost === true && !damage.decided;
   }
 
   // What is found.

@@ -39,7 +39,7 @@ export interface DriverHooks {
   /** Whether a miss of the key is known to be one. */
   isProved(key: string): boolean;
   /** The store refused a write: what it lost is unknown. */
-  onStoreFailed(): void;
+  onStoreFailed(error: Error): void;
 }
 
 interface Scan {
@@ -295,7 +295,7 @@ export class Driver {
     this.#writing = this.#store.write(batch).then(
       () => this.input({ type: 'persisted', batch: batch.id }),
       (error: Error) => {
-        this.#hooks.onStoreFailed();
+        this.#hooks.onStoreFailed(error);
         this.input({ type: 'persist-failed', batch: batch.id, message: error.message });
       },
     );

@@ -22,6 +22,7 @@ import type {
   WriteRequest,
 } from '../service.js';
 import { type DataFolder, openDataFolder, setAside } from '../storage/data-folder.js';
+import { isCorruption } from '../storage/disk-errors.js';
 import { formatAddress } from '../transport/address.js';
 import { Links } from '../transport/links.js';
 import { Listener } from '../transport/listener.js';
@@ -60,6 +61,8 @@ export class Node implements NodeService {
   readonly #startedAt = performance.now();
   readonly #integrity: Integrity;
   readonly #scrub: Scrub;
+  /** Blocks of the disk cannot be read, which no healing mends. */
+  #isBroken = false;
   readonly #readyWaiters = new Set<() => void>();
   /** This node held everything at some time, and still answers reads. */
   #wasReady = false;
@@ -146,8 +149,10 @@ export class Node implements NodeService {
         this.watchers.tell(keys, rows);
       },
       onState: () => this.#onState(),
-      onStoreFailed: () => {
+      onStoreFailed: (error) => {
         folder.invalidate();
+        // LevelDB cannot compact a table with a damaged block, and takes no writes after it tried.
+        if (isCorruption(error)) folder.distrust(error.message);
         this.#noteDamage('write-failed');
       },
       onDamage: (key) => this.#noteDamage(key === undefined ? 'unreadable' : 'damaged-record'),
@@ -210,6 +215,7 @@ export class Node implements NodeService {
       closing: this.#closing !== undefined,
       startedAt: this.#startedAt,
       integrity: this.#integrity,
+      isBroken: this.#isBroken,
       scrub: this.#driver.core.options.scrubBytesPerSecond === 0 ? undefined : this.#scrub.status(),
       cache: this.reads.cacheStats,
       watches: this.watchers.count,
@@ -338,6 +344,10 @@ export class Node implements NodeService {
       input: (input: Input) => this.#driver.input(input),
       written: () => this.#driver.written(SCRUB_WRITTEN_MS),
       onDamage: (unreadable: boolean) => this.#noteDamage(unreadable ? 'unreadable' : 'damaged-record'),
+      onBroken: () => {
+        this.#isBroken = true;
+        this.#folder.distrust('a block of one of its tables cannot be read');
+      },
       onProved: () => this.#integrity.proved(),
       isSuspect: () => this.#integrity.isSuspect,
     };

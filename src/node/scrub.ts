@@ -31,6 +31,8 @@ export interface ScrubHost {
   /** Waits until what the scrub found is written. */
   written(): Promise<void>;
   onDamage(unreadable: boolean): void;
+  /** A block of a table cannot be read: whatever is healed, LevelDB keeps stumbling over it. */
+  onBroken(): void;
   /** A pass found everything whole, or healed it. */
   onProved(): void;
   /** Evidence of damage is known. */
@@ -49,6 +51,8 @@ export class Scrub {
   #closed = false;
   /** Damage was seen since the current pass began. */
   #again = false;
+  /** The current pass met a block that cannot be read. */
+  #broken = false;
   #progress = 0;
   #rows = 0;
   #found = 0;
@@ -119,8 +123,9 @@ export class Scrub {
     }
     this.#running = undefined;
     if (this.#closed) return;
-    if (isWhole && !this.#again) this.#host.onProved();
-    this.#schedule(isWhole && !this.#again ? this.#pauseMs : AGAIN_MS);
+    const isHealed = isWhole && !this.#again;
+    if (isHealed && !this.#broken) this.#host.onProved();
+    this.#schedule(isHealed ? this.#pauseMs : AGAIN_MS);
   }
 
   /** True when everything is whole, or was made so. */
@@ -128,6 +133,7 @@ export class Scrub {
     const reader = this.#store.scrub!();
     this.#progress = 0;
     this.#unhealed = 0;
+    this.#broken = false;
     let dotsLost = false;
     for (;;) {
       const began = performance.now();
@@ -165,7 +171,12 @@ export class Scrub {
 
   async #take(finding: Finding): Promise<void> {
     this.#found += 1;
-    this.#host.onDamage(finding.what === 'range' || finding.what === 'dots');
+    const isBroken = finding.what === 'range' || finding.what === 'dots';
+    this.#host.onDamage(isBroken);
+    if (isBroken && !this.#broken) {
+      this.#broken = true;
+      this.#host.onBroken();
+    }
     switch (finding.what) {
       case 'damaged':
         return this.#begin(() => this.#host.heal(finding.key));

@@ -14,6 +14,8 @@ export interface StatusSources {
   /** `performance.now()` at the start. */
   startedAt: number;
   integrity: Integrity;
+  /** Blocks of the disk cannot be read. */
+  isBroken: boolean;
   scrub: ScrubStatus | undefined;
   cache: CacheStats;
   watches: number;
@@ -58,6 +60,7 @@ export function statusOf(sources: StatusSources): Status {
       proved: integrity.isAllProved,
       evidence: [...integrity.evidence],
       lost: core.heal.lost,
+      broken: sources.isBroken,
     },
     ...(sources.scrub === undefined ? {} : { scrub: sources.scrub }),
     queues: {
@@ -78,7 +81,15 @@ export function statusOf(sources: StatusSources): Status {
   };
 }
 
-function damageIssues({ core, integrity }: StatusSources): Status['issues'] {
+function damageIssues({ core, integrity, isBroken }: StatusSources): Status['issues'] {
+  if (isBroken)
+    return [
+      {
+        code: 'DAMAGED',
+        message:
+          'blocks of this disk cannot be read, and reads go to peers for them: restart this node with --rebuild',
+      },
+    ];
   const { lost } = core.heal;
   if (lost > 0)
     return [

@@ -4,6 +4,7 @@
  *     DIR/readmesh.json   marker: what this folder is, its format, and whether its store was ever completed
  *     DIR/lock            who has it open (folder-lock.ts)
  *     DIR/db/             LevelDB
+ *     DIR/untrusted       why the database must not be opened again: blocks of its tables are damaged
  *     DIR/db.set-aside-*  a store that was not trusted, kept for whoever wants to look
  *
  * LevelDB makes an empty database wherever it is told that it may, over the ruins of a full one, too. So the
@@ -23,6 +24,8 @@ import {
   realpathSync,
   renameSync,
   statSync,
+  unlinkSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -39,6 +42,8 @@ const PRODUCT = 'readmesh';
 const MARKER = 'readmesh.json';
 const MARKER_DRAFT = `${MARKER}.tmp`;
 const DB = 'db';
+/** Says in one line why the database must not be opened again. */
+const UNTRUSTED = 'untrusted';
 const SET_ASIDE = '.set-aside-';
 
 interface Marker {
@@ -69,6 +74,8 @@ export interface DataFolder {
   readonly run: string;
   /** Makes the next opening mint a new origin. Done by itself when a write fails. Idempotent. */
   invalidate(): void;
+  /** The database has damage that cannot be healed in place: the next opening refuses it. Never throws. */
+  distrust(why: string): void;
   /** Closes the store and gives the folder up. Idempotent. */
   close(): Promise<void>;
 }
@@ -102,6 +109,8 @@ async function openLocked(
   const isNew = marker.state === 'new';
   if (!isNew && !existsSync(join(location, 'CURRENT')))
     throw untrusted(folder, 'its database is missing, or has lost the file CURRENT');
+  const why = readUntrusted(folder);
+  if (why !== undefined) throw untrusted(folder, why);
   const run = randomBytes(8).toString('hex');
   const record = RunRecord.of(folder, machine);
   const store = await LevelStore.open({
@@ -127,6 +136,14 @@ async function openLocked(
     originReusable,
     run,
     invalidate: () => record.invalidate(),
+    distrust: (reason) => {
+      try {
+        writeFileSync(join(folder, UNTRUSTED), `${reason.split('\n', 1)[0]}\n`);
+        syncFolder(folder);
+      } catch {
+        // The disk is bad enough; whoever opens it next will see for himself.
+      }
+    },
     close: async () => {
       // Should LevelDB not close, the folder stays locked: nobody may open it a second time meanwhile.
       await store.close();
@@ -134,6 +151,14 @@ async function openLocked(
       lock.release();
     },
   };
+}
+
+function readUntrusted(folder: string): string | undefined {
+  try {
+    return readFileSync(join(folder, UNTRUSTED), 'utf8').trim();
+  } catch {
+    return undefined;
+  }
 }
 
 /** Makes the folder if need be; its real path. Refuses what is not ours before anything is written into it. */
@@ -255,6 +280,7 @@ export async function setAside(path: string, machine: Machine = thisMachine()): 
     syncFolder(folder);
     if (readMarker(folder) === 'damaged') moveAside(folder, MARKER, time);
     newMarker(folder);
+    if (readUntrusted(folder) !== undefined) unlinkSync(join(folder, UNTRUSTED));
     return db;
   } catch (error) {
     throw openFailure(folder, error);

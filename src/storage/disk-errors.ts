@@ -79,10 +79,17 @@ export function openFailure(path: string, error: unknown): ReadmeshError {
   return untrusted(path, trouble.text, error);
 }
 
+/** Whether the contents of the database are what failed, rather than the machine. */
+export function isCorruption(error: unknown): boolean {
+  const { code, text } = troubleOf(error);
+  return code === 'LEVEL_CORRUPTION' || /^corruption/i.test(text);
+}
+
 /** After a write failed: no more is known of it than that it may or may not come back. */
 export function writeFailure(path: string, error: unknown): ReadmeshError {
   const trouble = troubleOf(error);
-  const why = machineTrouble(trouble) ?? `${trouble.text}; restart this node`;
+  const mend = isCorruption(error) ? 'start this node with --rebuild' : 'restart this node';
+  const why = machineTrouble(trouble) ?? `${trouble.text}; ${mend}`;
   return new ReadmeshError(
     'STORE_FAILED',
     `writing to ${path} failed, nothing more is written until the store is reopened: ${why}`,

@@ -82,12 +82,12 @@ export class LevelScrub implements ScrubReader {
   /** One page. Broken: a block was skipped in it, or behind it if it is the last one. */
   async #read(snapshot: LevelDbSnapshot): Promise<{ rows: RawRow[]; isBroken: boolean }> {
     try {
-      return { rows: await this.#page(snapshot, PAGE_ROWS), isBroken: false };
+      return { rows: await this.#page(snapshot), isBroken: false };
     } catch {
       // An iterator that is not asked to end does not complain.
       const rows: RawRow[] = [];
       try {
-        const iterator = this.#iterator(snapshot, undefined);
+        const iterator = this.#iterator(snapshot);
         try {
           while (rows.length < PAGE_ROWS) {
             const [row] = await iterator.nextv(1);
@@ -105,27 +105,33 @@ export class LevelScrub implements ScrubReader {
     }
   }
 
-  async #page(snapshot: LevelDbSnapshot, limit: number): Promise<RawRow[]> {
-    const iterator = this.#iterator(snapshot, limit);
+  /** Throws if a block was skipped in it. */
+  async #page(snapshot: LevelDbSnapshot): Promise<RawRow[]> {
+    const iterator = this.#iterator(snapshot);
+    let rows: RawRow[];
     try {
-      const rows: RawRow[] = [];
-      for (;;) {
-        const more = await iterator.nextv(limit);
-        if (more.length === 0) break;
-        rows.push(...more);
-      }
-      this.#after = rows.at(-1)?.[0] ?? this.#after;
-      return rows;
+      rows = await iterator.nextv(PAGE_ROWS);
     } finally {
       await iterator.close();
     }
+    const last = rows.at(-1)?.[0];
+    if (last === undefined) return rows;
+    // Only an iterator that comes to its bound says what it has skipped. The blocks are in memory now.
+    const bounds = { ...(this.#after === undefined ? {} : { gt: this.#after }), lte: last };
+    const keys = this.#db.keys<Uint8Array>({ keyEncoding: 'view', ...bounds, snapshot });
+    try {
+      while ((await keys.nextv(2 * PAGE_ROWS)).length > 0);
+    } finally {
+      await keys.close();
+    }
+    this.#after = last;
+    return rows;
   }
 
-  #iterator(snapshot: LevelDbSnapshot, limit: number | undefined) {
+  #iterator(snapshot: LevelDbSnapshot) {
     return this.#db.iterator<Uint8Array, Uint8Array>({
       ...RAW,
       ...(this.#after === undefined ? {} : { gt: this.#after }),
-      ...(limit === undefined ? {} : { limit }),
       snapshot,
       highWaterMarkBytes: PAGE_BYTES,
     });

@@ -87,7 +87,7 @@ export class FakeNode implements NodeService {
       issues: [],
       members: [],
       heads: {},
-      integrity: { proved: true, evidence: [], lost: 0 },
+      integrity: { proved: true, evidence: [], lost: 0, broken: false },
       queues: { pendingRows: 0, pendingBytes: 0, unacknowledged: 0 },
       counters: {},
       uptimeMs: 1,

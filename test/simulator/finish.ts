@@ -148,7 +148,8 @@ export class Finish {
       if (!core.ready) return `${node.name} is ${core.identity.phase}`;
       if (core.queue.tail() !== undefined || core.acks.unsettled > 0 || node.scans.size > 0)
         return `${node.name} is busy: ${core.queue.rows} rows, ${core.acks.unsettled} writes, ${node.scans.size} scans`;
-      if (node.disk.image.flipped.size > 0) return `${node.name} has ${node.disk.image.flipped.size} damaged records`;
+      if (node.disk.image.flipped.size > 0)
+        return `${node.name} has ${node.disk.image.flipped.size} damaged records`;
       if (core.written.hash !== first.core!.written.hash)
         return `the vectors of ${first.name} and ${node.name} differ`;
       // Equal vectors without gaps promise equal entries, which is checked at the end; with gaps it may take longer.

@@ -27,11 +27,13 @@ export class Injector {
   readonly clones: SimNode[] = [];
   readonly #world: World;
   readonly #nodes: readonly SimNode[];
+  readonly #allComeBack: boolean;
   readonly #backups = new Map<PlanEvent, Image>();
 
   constructor(world: World, plan: Plan, nodes: readonly SimNode[]) {
     this.#world = world;
     this.#nodes = nodes;
+    this.#allComeBack = plan.minority === 'none';
     for (const event of plan.events)
       if (event.kind === 'restoreBackup')
         world.scheduler.after(event.at * event.b, () => {
@@ -159,7 +161,7 @@ export class Injector {
     );
   }
 
-  /** Of a record that all others hold, too: one that never left its node is lost with it. */
+  /** Of a record that others hold, too, and will in the end: one that never left its node is lost with it. */
   #bitFlip(node: SimNode, event: PlanEvent): void {
     if (!node.disk.flushes || !this.#mayLose(node)) return;
     const others = this.#nodes.filter((other) => other !== node);
@@ -168,7 +170,7 @@ export class Injector {
         const held = other.disk.image.rows.get(key);
         return held !== undefined && compareEntries(held, row) >= 0;
       };
-      return others.every(isHeld) ? [key] : [];
+      return (this.#allComeBack ? others.some(isHeld) : others.every(isHeld)) ? [key] : [];
     });
     if (keys.length === 0) return;
     this.#world.oracle.diskDamaged(node);

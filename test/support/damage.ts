@@ -48,3 +48,16 @@ export async function countDamaged(
     return undefined;
   }
 }
+
+/** Damages records of a closed database behind its store's back; returns how many are gone or changed. */
+export async function damageRecords(db: string, records: number, seed: number): Promise<number> {
+  const script = fileURLToPath(new URL('./damage-records.mjs', import.meta.url));
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    [script, db, String(records), String(seed)],
+    {
+      timeout: COUNT_MS,
+    },
+  );
+  return (JSON.parse(stdout) as { damaged: number }).damaged;
+}

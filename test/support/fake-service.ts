@@ -133,7 +133,7 @@ export class FakeService implements NodeService {
       issues: [],
       members: this.addresses.map((address, i) => memberAt(address, i)),
       heads: { [this.origin]: this.#seq },
-      integrity: { proved: true, evidence: [], lost: 0 },
+      integrity: { proved: true, evidence: [], lost: 0, broken: false },
       queues: { pendingRows: 0, pendingBytes: 0, unacknowledged: 0 },
       counters: {},
       uptimeMs: 1,

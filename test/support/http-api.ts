@@ -48,6 +48,7 @@ export interface StatusBody {
   }[];
   heads: Record<string, number>;
   counters: Record<string, number>;
+  integrity: { proved: boolean; evidence: string[]; lost: number; broken: boolean };
 }
 
 /** An answer that does not come at all is the test's fault or a hang of the daemon: both must fail, not wait. */
