@@ -66,7 +66,7 @@ export const MUTANTS: readonly Mutant[] = [
     'drops one record in a thousand',
     'core/replication.ts',
     'core.counters.recordsReceived += 1;',
-    'core.counters.recordsReceived += 1;\n    if (core.deps.random() < 0.001) return;',
+    'core.counters.recordsReceived += 1;\n    if (core.deps.random() < 0.001) return true;',
   ),
   mutant(
     'breaks ties by arrival',
@@ -112,7 +112,7 @@ export const MUTANTS: readonly Mutant[] = [
         file: 'core/replication.ts',
         find: 'core.counters.recordsReceived += 1;',
         replace:
-          'core.counters.recordsReceived += 1;\n    if (stampMsOf(row) > core.now.wall + 2 * core.options.maxClockDriftMs) return;',
+          'core.counters.recordsReceived += 1;\n    if (stampMsOf(row) > core.now.wall + 2 * core.options.maxClockDriftMs) return true;',
       },
     ],
   },
@@ -137,8 +137,8 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'passes a frame on without applying it',
     'core/replication.ts',
-    '    this.#merge.records(push);\n',
-    '    if (push.frame !== 0) this.#merge.records(push);\n',
+    'const lost = this.#merge.records(push);',
+    'const lost = push.frame !== 0 ? this.#merge.records(push) : undefined;',
   ),
   mutant(
     'advances over a gap',
@@ -149,12 +149,12 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'writes the head before the records',
     'core/replication.ts',
-    '    this.#merge.records(push);\n',
+    '    const lost = this.#merge.records(push);\n',
     `    if (!covered && push.to > push.from && taken.head(push.origin) >= push.from) {
       queue.raiseHead(queue.batch(), push.origin, push.to);
       queue.seal();
     }
-    this.#merge.records(push);\n`,
+    const lost = this.#merge.records(push);\n`,
   ),
   mutant(
     'announces what is not written yet',
