@@ -165,14 +165,14 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'lets an older value win over a deletion',
     'core/replication.ts',
-    'if (current !== undefined && compareRows(row, current) <= 0) return;',
-    'if (current !== undefined && current[4] !== 2 && compareRows(row, current) <= 0) return;',
+    'if (current !== undefined && compareRows(row, current) <= 0) return true;',
+    'if (current !== undefined && current[4] !== 2 && compareRows(row, current) <= 0) return true;',
   ),
   mutant(
     'forgets what is on its way to the disk',
     'core/replica.ts',
-    'return this.queue.pending(key) ?? this.deps.lookup(key);',
-    'return this.deps.lookup(key);',
+    'if (pending !== undefined) return pending;',
+    '',
   ),
   {
     name: 'goes on writing after a failed batch',
