@@ -50,7 +50,7 @@ const LAST_RESORT_MS = 10_000;
 export const CONFIRM_MS = 2_000;
 
 /** In place of a row: there is, or was, one, and nobody knows which. */
-export const DAMAGED = Symbol('damaged');
+export const DAMAGED: unique symbol = Symbol.for('readmesh.damaged');
 export type Found = Row | undefined | typeof DAMAGED;
 
 /** `row` undefined: there is no such key. */

@@ -25,16 +25,11 @@ const mutant = (name: string, file: string, find: string, replace: string, seed?
 
 export const MUTANTS: readonly Mutant[] = [
   mutant(
-    'takes a lost record for a missing one when it merges',
-    'core/replication.ts',
-    '      if (!core.heal.surpasses(key, stampMsOf(row), stampCounterOf(row))) return false;\n',
-    '',
-  ),
-  mutant(
     'heals with an older record than the lost one',
     'core/heal.ts',
     'if (surpassed || this.#covers(heads, damage.needed, now.mono - damage.since))',
     'if (surpassed || row !== undefined || this.#covers(heads, damage.needed, now.mono - damage.since))',
+    247,
   ),
   mutant(
     'takes the absence of a record from a peer that is behind',
