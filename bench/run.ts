@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { exitOnSignals } from '../bin/demo/cluster.js';
 import { isReadmeshError, ReadmeshError } from '../src/errors.js';
 import { nearest } from '../src/schema.js';
+import { digestBench } from './digest.js';
 import { type Bench, runInContext } from './harness.js';
 import { importBench } from './import.js';
 import { localPuts } from './local-puts.js';
@@ -15,7 +16,7 @@ import { propagation } from './propagation.js';
 import { missedBars, toJson, toText } from './report.js';
 import { runScale, SCALE } from './scale/scale.js';
 
-const BENCHES: readonly Bench[] = [localReads, localPuts, importBench, propagation];
+const BENCHES: readonly Bench[] = [localReads, localPuts, importBench, propagation, digestBench];
 
 export interface BenchOptions {
   /** Fewer rounds, smaller tables. */

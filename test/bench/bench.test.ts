@@ -41,6 +41,7 @@ describe('in a smoke run every bench verifies its own results and leaves nothing
     { name: 'local-puts', comparisons: 2, distributions: 0 },
     { name: 'import', comparisons: 1, distributions: 0 },
     { name: 'propagation', comparisons: 2, distributions: 4 },
+    { name: 'digest', comparisons: 2, distributions: 0 },
   ])('$name', async ({ name, comparisons, distributions }) => {
     const { code, stdout, stderr } = await bench(name, '--smoke', '--json');
     expect(stderr).toBe('');

@@ -151,6 +151,8 @@ export class Finish {
       if (!core.ready) return `${node.name} is ${core.identity.phase}`;
       if (core.queue.tail() !== undefined || core.acks.unsettled > 0 || node.scans.size > 0)
         return `${node.name} is busy: ${core.queue.rows} rows, ${core.acks.unsettled} writes, ${node.scans.size} scans`;
+      // A read that fails is tried again, in a while.
+      if (core.digest.builtPercent < 100) return `${node.name} reads its store for the digest`;
       if (core.written.hash !== first.core!.written.hash)
         return `the vectors of ${first.name} and ${node.name} differ`;
       // Equal vectors without gaps promise equal entries, which is checked at the end; with gaps it may take longer.

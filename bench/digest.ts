@@ -1,0 +1,205 @@
+/**
+ * What the digest tree costs. A verified rebuild at the start (no checkpoint: every record read, checked and summed,
+ * and the total held against the root that the store keeps) against a raw scan of the same rows by LevelDB alone;
+ * both include opening the database. And the upkeep of the tree per write against a whole put.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { seededRandom } from '../bin/seeded-random.js';
+import { checksum } from '../src/checksum.js';
+import { DigestTree, LEAF_KEYS, Leaf } from '../src/core/digest-tree.js';
+import { KIND_REGISTER, makeRow } from '../src/core/entry.js';
+import { digestEntry } from '../src/core/entry-hash.js';
+import { compareKeys } from '../src/core/key-order.js';
+import type { Row } from '../src/core/types.js';
+import { openReplica } from '../src/index.js';
+import type { Replica } from '../src/read-store.js';
+import { ENTRY, META } from '../src/storage/physical.js';
+import { encodeValue } from '../src/values.js';
+import { type Bench, type Comparison, type Context, check, compare, interleave } from './harness.js';
+import { openRaw } from './raw-level.js';
+
+const KEYS = { full: 1_000_000, quick: 200_000, smoke: 3_000 };
+const PUTS = { full: 60_000, quick: 20_000, smoke: 300 };
+const BATCH = 1_000;
+const BATCHES_IN_FLIGHT = 4;
+/** A rebuild takes at most 1.5 raw scans. */
+const REBUILD_BAR = 1 / 1.5;
+/** Upkeep is less than a tenth of a put. */
+const UPKEEP_BAR = 10;
+const VALUE = 'a value of about as many bytes as those of the phone data: some place in some country';
+
+const keyOf = (i: number): string => `row/${((i * 7_919) % 10_000_000).toString().padStart(9, '0')}/${i}`;
+
+export const digestBench: Bench = {
+  name: 'digest',
+  summary: 'verified rebuild of the digest against a raw scan of the store; its upkeep against a put',
+  run: async (context) => ({
+    comparisons: [await rebuild(context), await upkeep(context)],
+    remarks: [`${KEYS[context.scale]} keys`],
+  }),
+};
+
+async function open(data: string): Promise<Replica> {
+  const replica = await openReplica({
+    data,
+    cluster: 'bench',
+    name: 'bench',
+    listen: '127.0.0.1:0',
+    flush: false,
+  });
+  await replica.ready();
+  return replica;
+}
+
+async function fill(replica: Replica, from: number, count: number): Promise<void> {
+  let next = from;
+  const end = from + count;
+  const inTurn = async (): Promise<void> => {
+    while (next < end) {
+      const first = next;
+      next = Math.min(end, first + BATCH);
+      const puts = Array.from({ length: next - first }, (_, i) => {
+        return { type: 'put', key: keyOf(first + i), value: `${VALUE} ${first + i}` } as const;
+      });
+      await replica.batch(puts, { fsync: false, timeoutMs: 60_000 });
+    }
+  };
+  await Promise.all(Array.from({ length: BATCHES_IN_FLIGHT }, inTurn));
+}
+
+/** As after a crash: the store has its root, and no leaves. */
+async function forgetLeaves(database: string): Promise<void> {
+  await using raw = await openRaw(database, false);
+  await raw.del(`${META}digest-leaves`);
+}
+
+async function rebuild(context: Context): Promise<Comparison> {
+  const keys = KEYS[context.scale];
+  const data = context.folder();
+  const database = `${data}/db`;
+  let root = '';
+  {
+    await using replica = await open(data);
+    await fill(replica, 0, keys);
+    root = (await replica.status()).digest.root;
+  }
+  const [subject, baseline] = await interleave(context, [
+    {
+      label: 'verified rebuild',
+      round: async () => {
+        await forgetLeaves(database);
+        const began = performance.now();
+        await using replica = await open(data);
+        for (;;) {
+          const { digest } = await replica.status();
+          if (digest.builtPercent < 100) {
+            await delay(2);
+            continue;
+          }
+          const took = performance.now() - began;
+          check(digest.keys === keys && digest.root === root && !digest.doubt, 'the rebuilt digest');
+          return (keys / took) * 1_000;
+        }
+      },
+    },
+    {
+      label: 'raw scan',
+      round: async () => {
+        const began = performance.now();
+        await using raw = await openRaw(database, false);
+        const iterator = raw.iterator({ gte: ENTRY, lt: 'f', highWaterMarkBytes: 262_144 });
+        let rows = 0;
+        for (;;) {
+          const slice = await iterator.nextv(1_000);
+          if (slice.length === 0) break;
+          rows += slice.length;
+        }
+        await iterator.close();
+        const took = performance.now() - began;
+        check(rows === keys, `${rows} rows scanned, not ${keys}`);
+        return (keys / took) * 1_000;
+      },
+    },
+  ]);
+  return compare(context, {
+    name: 'rebuild',
+    unit: 'rows/s',
+    subject: subject!,
+    baseline: baseline!,
+    bar: REBUILD_BAR,
+  });
+}
+
+async function upkeep(context: Context): Promise<Comparison> {
+  const puts = PUTS[context.scale];
+  await using replica = await open(context.folder());
+  const rows = writes(puts);
+  const tree = treeOf(KEYS[context.scale]);
+  const [subject, baseline] = await interleave(context, [
+    {
+      label: 'upkeep',
+      round: (round) => {
+        const began = performance.now();
+        // Each row comes, and the one that it replaces goes: the dearer kind of write.
+        for (const [key, row] of rows) tree.change(key, undefined, digestEntry(key, row));
+        for (const [key, row] of rows) tree.change(key, digestEntry(key, row), undefined);
+        const took = performance.now() - began;
+        check(tree.root.count === 0, `the tree is empty again after round ${round}`);
+        return (puts / took) * 1_000;
+      },
+    },
+    {
+      label: 'puts',
+      round: async (round) => {
+        let next = 0;
+        const began = performance.now();
+        const inTurn = async (): Promise<void> => {
+          while (next < puts) {
+            const i = next++;
+            await replica.put(keyOf((round + 1) * puts + i), `${VALUE} ${i}`, {
+              fsync: false,
+              timeoutMs: 60_000,
+            });
+          }
+        };
+        await Promise.all(Array.from({ length: Math.min(4_000, puts) }, inTurn));
+        return (puts / (performance.now() - began)) * 1_000;
+      },
+      after: async () => {
+        const { digest } = await replica.status();
+        check(digest.keys % puts === 0, `${digest.keys} keys in the digest`);
+      },
+    },
+  ]);
+  return compare(context, {
+    name: 'upkeep',
+    unit: 'writes/s',
+    subject: subject!,
+    baseline: baseline!,
+    bar: UPKEEP_BAR,
+  });
+}
+
+function writes(count: number): [key: string, row: Row][] {
+  const all = Array.from({ length: count }, (_, i): [string, Row] => {
+    const key = keyOf(i);
+    const stamp = Buffer.alloc(16, i % 251);
+    const entry = {
+      kind: KIND_REGISTER,
+      stamp,
+      origin: 'b0'.repeat(8),
+      seq: i + 1,
+      value: encodeValue(VALUE),
+    };
+    return [key, makeRow(key, entry, checksum)];
+  });
+  return seededRandom(1).shuffle(all);
+}
+
+/** Leaves as a store of so many keys has them. */
+function treeOf(keys: number): DigestTree {
+  const all = Array.from({ length: keys }, (_, i) => keyOf(i)).sort(compareKeys);
+  return new DigestTree(
+    all.flatMap((key, i) => (i === 0 ? [new Leaf('')] : i % LEAF_KEYS === 0 ? [new Leaf(key)] : [])),
+  );
+}
