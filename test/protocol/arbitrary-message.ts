@@ -68,7 +68,7 @@ const bytes = (length: number): fc.Arbitrary<Uint8Array> =>
   fc.uint8Array({ minLength: length, maxLength: length });
 const sum = bytes(44);
 const item = fc.oneof(bytes(1), bytes(49));
-const span = fc.record({ after: fc.oneof(fc.constant(''), key), to: fc.option(key) });
+const span = shape({ after: fc.oneof(fc.constant(''), key), to: fc.option(key) });
 
 const type = <T extends string>(value: T): fc.Arbitrary<T> => fc.constant(value);
 
