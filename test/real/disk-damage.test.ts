@@ -259,11 +259,15 @@ test('a cloned disk that runs beside its original is fenced loudly, and acknowle
     const { issues } = await httpStatus(clone.address);
     return issues.some(({ code }) => code === 'NAME_IN_USE' || code === 'DUPLICATE_ORIGIN');
   });
-  expect(clone.stderr).toMatch(/"event":"refused-by-peer","code":"(NAME_IN_USE|DUPLICATE_ORIGIN)"/);
-  expect(first.stderr + victim.stderr).toMatch(/NAME_IN_USE|DUPLICATE_ORIGIN/);
+  await eventually('both sides say so', () => {
+    const refused = /"event":"refused-by-peer","code":"(NAME_IN_USE|DUPLICATE_ORIGIN)"/.test(clone.stderr);
+    return refused && /NAME_IN_USE|DUPLICATE_ORIGIN/.test(first.stderr + victim.stderr);
+  });
   expect((await httpPut(clone.address, 'clone', 1, { timeoutMs: 500 })).status).not.toBe(200);
-  // The original goes on.
-  expect((await httpPut(victim.address, 'original', 1, { replicas: 3 })).status).toBe(200);
+  await eventually(
+    'the original goes on',
+    async () => (await httpPut(victim.address, 'original', 1, { replicas: 3 })).status === 200,
+  );
   expect((await httpStatus(clone.address)).origin).not.toBe((await httpStatus(victim.address)).origin);
 });
 
