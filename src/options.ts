@@ -17,6 +17,8 @@ export const CLUSTER_DEFAULTS = {
   batchBytesMax: 4_194_304,
   /** Time between heartbeats on a link, ms. A dead link is noticed after two. */
   beatMs: 1_000,
+  /** How long a session token may be used, ms: so long is it remembered how far an ended origin had come. */
+  tokenAgeMaxMs: 86_400_000,
 } as const;
 
 /** Caps and times of one host. */

@@ -91,11 +91,13 @@ export class Gossip {
     this.#lost.delete(peer.origin);
     this.#beat(peer, this.#core.written.size <= GREETED_ENTRIES_MAX);
     this.#tellMembers(peer, false);
+    this.#core.sealing.greet(peer);
   }
 
   /** The link is gone; `lost`: not by our own choice. */
   gone(peer: Peer, lost: boolean): void {
     const { detector, now } = this.#core;
+    this.#core.sealing.gone(peer);
     if (!isSparse(this.#core)) return;
     detector.expect(peer.origin, this.#pulseMs);
     if (lost && peer.dialed !== undefined) this.#lost.set(peer.origin, Math.min(now.mono, peer.heardAt));
@@ -112,6 +114,7 @@ export class Gossip {
     core.timers.set('beat', core.now.mono + core.options.beatMs);
     this.#reclaimName();
     for (const peer of core.linked()) this.#beat(peer, false);
+    core.sealing.beat();
     if (!isSparse(core)) return;
     if (core.now.mono >= this.#pulseAt) this.#pulse(0);
     this.#accuse();

@@ -143,6 +143,17 @@ export class Lifecycle {
     });
   }
 
+  /** The store lacks what cannot be named by its vector: it is filled anew, and keeps what it has. */
+  rebuild(): void {
+    const { identity } = this.#core;
+    if (identity.phase !== 'ready') return;
+    identity.phase = 'bootstrapping';
+    this.#store();
+    this.#core.emit({ type: 'state' });
+    this.#hooks.onChanged();
+    this.#hooks.onBootstrap();
+  }
+
   expel(): void {
     const { identity, acks } = this.#core;
     if (identity.phase === 'expelled') return;
@@ -188,6 +199,8 @@ export class Lifecycle {
     const row = { name, host, address, origin: identity.origin, stamp };
     members.merge([row], []);
     this.storeMembers();
+    // Whoever bore the name meanwhile was asked in this node's place.
+    if (old !== undefined && old.origin !== identity.origin) this.#core.sealing.doubt();
     return row;
   }
 
@@ -207,6 +220,7 @@ export class Lifecycle {
     const { uid } = identity;
     identity.founder = true;
     this.publishSelf();
+    this.#core.sealing.founded();
     this.#store('ready');
     this.#core.log('info', 'founded', { uid });
     this.#core.afterWritten(() => {
@@ -224,6 +238,7 @@ export class Lifecycle {
     identity.uid = uid;
     identity.phase = 'bootstrapping';
     identity.founder = false;
+    this.#core.sealing.adopted();
     this.publishSelf();
     this.#store();
     this.#core.emit({ type: 'state' });

@@ -5,6 +5,7 @@
  * A link begins with one `hello` from each side; nothing else is accepted before it. `refuse` says why a link
  * is closed. All integers are non-negative and below 2^53; times are milliseconds.
  */
+import type { SealReport, SealRow } from './seal-table.js';
 import type { MemberRow, OriginId, Row } from './types.js';
 
 /** Where a node stands, as its peers see it. */
@@ -113,6 +114,21 @@ export interface Pulse {
   readonly counter: number;
   /** Not from the member itself: a neighbour has lost its link to it, and cannot reach it again. */
   readonly suspect: boolean;
+}
+
+/** Origins that have ended, and what members reported of them, whole or in part; both merge. */
+export interface Seals {
+  readonly type: 'seals';
+  /** Asks for all that the receiver has. */
+  readonly reply: boolean;
+  readonly rows: readonly SealRow[];
+  readonly reports: readonly SealReport[];
+}
+
+/** Hash of the sender's rows and reports, while there is anything to settle. */
+export interface SealsHash {
+  readonly type: 'seals-hash';
+  readonly hash: string;
 }
 
 /** Opens a catch-up session by dots: everything above `heads`, from one snapshot. */
@@ -257,6 +273,8 @@ export type PeerMessage =
   | Prune
   | Graft
   | Pulse
+  | Seals
+  | SealsHash
   | Pull
   | PullRange
   | SessionOpened

@@ -24,6 +24,7 @@ import type { Peer } from './peer.js';
 import { Reconcile } from './reconcile.js';
 import { ReconcileAnswers } from './reconcile-answers.js';
 import { Merge, Replication } from './replication.js';
+import { Sealing } from './sealing.js';
 import { Sessions } from './sessions.js';
 import { Timers } from './timers.js';
 import { Trees } from './trees.js';
@@ -46,6 +47,9 @@ const NO_COUNTS: Counters = {
   futureStamps: 0,
   linksRefused: 0,
   originsMinted: 0,
+  originsSealed: 0,
+  originsForgotten: 0,
+  rebuilds: 0,
   digestDamages: 0,
   digestMismatches: 0,
   rangesRepaired: 0,
@@ -72,6 +76,7 @@ export class ReplicaCore implements Core {
   readonly queue: WriteQueue;
   readonly acks: Acknowledgements;
   readonly members = new MemberTable();
+  readonly sealing: Sealing;
   readonly detector: FailureDetector;
   readonly timers = new Timers<TimerName>();
   readonly peers = new Map<LinkId, Peer>();
@@ -104,10 +109,18 @@ export class ReplicaCore implements Core {
     this.hlc = new Hlc(config.options.maxClockDriftMs, deps.recovered.hlc);
     this.#storedHlc = { ...deps.recovered.hlc };
     for (const [origin, head] of deps.recovered.heads) this.#recover(origin, head, head);
-    for (const [origin, top] of deps.recovered.tops) this.#recover(origin, 0, top);
+    for (const [origin, top] of deps.recovered.tops)
+      if (deps.recovered.heads.has(origin)) this.#recover(origin, 0, top);
     this.queue = new WriteQueue(config.options.commitRowsMax, config.options.commitBytesMax);
     this.acks = new Acknowledgements((effect) => this.emit(effect));
     this.detector = new FailureDetector(config.options.beatMs);
+    this.sealing = new Sealing(this, {
+      onMissed: () => {
+        this.#sessions.restart();
+        this.#lifecycle.rebuild();
+      },
+      onDoubt: () => this.#sessions.restart(),
+    });
     const merge = new Merge(this);
     this.#digest = new Digest(this);
     this.#reconcile = new Reconcile(this, this.#digest, merge);
@@ -189,7 +202,7 @@ export class ReplicaCore implements Core {
     if (!this.ready) return false;
     const heard = this.partners().filter((peer) => peer.beatAt >= mono && this.members.isMember(peer.origin));
     if ((heard.length + 1) * 2 <= this.members.active().length) return false;
-    return heard.every((peer) => !this.written.isBehind(peer.vector));
+    return heard.every((peer) => !this.written.isBehind(peer.vector, this.sealing.isCovered));
   }
 
   memberViews(): MemberView[] {
@@ -295,6 +308,7 @@ export class ReplicaCore implements Core {
       case 'tick':
         return this.#tick();
       case 'start':
+        this.sealing.start();
         this.#lifecycle.start();
         this.#gossip.start();
         this.#digest.start();
@@ -370,6 +384,11 @@ export class ReplicaCore implements Core {
         return this.#gossip.onMembers(peer, message);
       case 'resend':
         return this.#gossip.onResend(peer, message);
+      case 'seals':
+        this.sealing.onSeals(peer, message);
+        return this.#sessions.evaluate();
+      case 'seals-hash':
+        return this.sealing.onSealsHash(peer, message.hash);
       case 'push':
         if (this.#mayMerge()) this.#replication.onPush(peer, message);
         return;
@@ -500,6 +519,10 @@ export class ReplicaCore implements Core {
     for (const [origin, head] of batch.heads)
       if (this.written.raise(origin, head, head)) changed.push(origin);
     for (const [origin, top] of batch.tops) if (this.written.raise(origin, 0, top)) changed.push(origin);
+    for (const origin of batch.forgets) {
+      this.written.drop(origin);
+      changed.push(origin);
+    }
     this.#digest.landed(batch);
     this.#tellChanges(batch);
     this.#replication.landed(batch);

@@ -72,23 +72,33 @@ export class Merge {
     const batch = core.queue.batch(1, key.length + row.length);
     core.queue.put(batch, key, row, current, false, quiet);
     const { origin, seq } = dotOf(row);
-    core.taken.raise(origin, 0, seq);
+    if (core.sealing.isForgotten(origin)) batch.tops.delete(origin);
+    else this.#raiseTop(batch, origin, seq);
     core.counters.recordsApplied += 1;
   }
 
   /** In the batch of what was merged last, or a later one. */
   raiseHeads(heads: ReadonlyMap<OriginId, number>, tops: ReadonlyMap<OriginId, number>): void {
-    const { queue, taken } = this.#core;
+    const { queue, taken, sealing } = this.#core;
     const batch = queue.batch();
     for (const [origin, head] of heads) {
-      if (head <= taken.head(origin)) continue;
+      if (head <= taken.head(origin) || sealing.isCovered(origin, head)) continue;
+      sealing.revive(origin);
       taken.raise(origin, head, head);
       queue.raiseHead(batch, origin, head);
     }
     for (const [origin, top] of tops) {
-      taken.raise(origin, 0, top);
-      if (top > (batch.tops.get(origin) ?? 0)) batch.tops.set(origin, top);
+      if (sealing.isCovered(origin, top)) continue;
+      sealing.revive(origin);
+      this.#raiseTop(batch, origin, top);
     }
+  }
+
+  #raiseTop(batch: Batch, origin: OriginId, top: number): void {
+    const { queue, taken } = this.#core;
+    if (!taken.has(origin)) queue.startHead(batch, origin);
+    taken.raise(origin, 0, top);
+    if (top > (batch.tops.get(origin) ?? 0)) batch.tops.set(origin, top);
   }
 }
 
@@ -189,7 +199,7 @@ export class Replication {
     }
     const seen = taken.top(push.origin) >= push.to;
     this.#merge.records(push);
-    if (!covered && push.to > push.from) {
+    if (!covered && push.to > push.from && !core.sealing.isOver(push.origin)) {
       if (taken.head(push.origin) >= push.from) {
         taken.raise(push.origin, push.to, push.to);
         queue.raiseHead(queue.batch(), push.origin, push.to);

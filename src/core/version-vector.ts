@@ -37,6 +37,10 @@ export class VersionVector {
     return this.#points.get(origin)?.top ?? 0;
   }
 
+  has(origin: OriginId): boolean {
+    return this.#points.has(origin);
+  }
+
   get size(): number {
     return this.#points.size;
   }
@@ -82,6 +86,7 @@ export class VersionVector {
 
   /** Raises head and top, never lowers them. True if either moved. */
   raise(origin: OriginId, head: number, top: number): boolean {
+    if (head === 0 && top === 0) return false;
     const point = this.#point(origin);
     const newHead = Math.max(point.head, head);
     const newTop = Math.max(point.top, top, newHead);
@@ -92,7 +97,18 @@ export class VersionVector {
 
   /** Takes the values as given, also lower ones: for the copy of a peer's vector, which may have lost its disk. */
   set(origin: OriginId, head: number, top: number): void {
+    if (head === 0 && top === 0) return this.drop(origin);
     this.#replace(origin, this.#point(origin), head, Math.max(head, top));
+  }
+
+  /** Nothing is said of the origin any more. */
+  drop(origin: OriginId): void {
+    const point = this.#points.get(origin);
+    if (point === undefined) return;
+    this.#gaps -= Number(point.top > point.head);
+    subtractFrom(this.#sum, point.hash);
+    this.#changed.delete(origin);
+    this.#points.delete(origin);
   }
 
   clear(): void {
@@ -103,13 +119,14 @@ export class VersionVector {
     this.#sum.b = 0;
   }
 
-  /** Whether the other has anything that this one lacks. */
-  isBehind(other: VersionVector): boolean {
+  /** Whether the other has anything that this one lacks, and that is not known to be covered all the same. */
+  isBehind(other: VersionVector, isCovered?: (origin: OriginId, top: number) => boolean): boolean {
     this.#refresh();
     other.#refresh();
     if (this.#sum.a === other.#sum.a && this.#sum.b === other.#sum.b) return false;
     for (const [origin, point] of other.#points) {
-      if (point.head > this.head(origin) || point.top > this.top(origin)) return true;
+      if (point.head <= this.head(origin) && point.top <= this.top(origin)) continue;
+      if (isCovered?.(origin, point.top) !== true) return true;
     }
     return false;
   }

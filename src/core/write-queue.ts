@@ -29,6 +29,7 @@ export class Batch implements StoreBatch {
   readonly rows = new Map<string, QueuedRow>();
   readonly heads = new Map<OriginId, number>();
   readonly tops = new Map<OriginId, number>();
+  readonly forgets = new Set<OriginId>();
   readonly meta = new Map<string, Uint8Array | null>();
   readonly removals = new Map<string, Row>();
   hlc?: { ms: number; counter: number };
@@ -135,6 +136,20 @@ export class WriteQueue {
 
   raiseHead(batch: Batch, origin: OriginId, head: number): void {
     if (head > (batch.heads.get(origin) ?? 0)) batch.heads.set(origin, head);
+    batch.forgets.delete(origin);
+  }
+
+  /** The origin gets a head, be it 0: one of which records are stored, but no head, is a forgotten one. */
+  startHead(batch: Batch, origin: OriginId): void {
+    if (!batch.heads.has(origin)) batch.heads.set(origin, 0);
+    batch.forgets.delete(origin);
+  }
+
+  /** The origin leaves the stored vector; what earlier batches say of it lands first. */
+  forget(batch: Batch, origin: OriginId): void {
+    batch.heads.delete(origin);
+    batch.tops.delete(origin);
+    batch.forgets.add(origin);
   }
 
   /** The batch that waits behind the one in flight, if it takes nothing more; each is given once. */

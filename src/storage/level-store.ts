@@ -264,6 +264,7 @@ export class LevelStore implements Store {
         if (rows++ % SLICE_ROWS === SLICE_ROWS - 1) await nextTurn();
         putSealed(chain, HEAD + origin, encodeHead(head));
       }
+      for (const origin of batch.forgets ?? []) chain.del(HEAD + origin);
       for (const [name, value] of batch.meta) {
         if (name === META_HLC || name === META_RUN)
           throw new ReadmeshError('INTERNAL', `the meta name ${name} is the store's own: choose another one`);

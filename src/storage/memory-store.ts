@@ -148,6 +148,7 @@ interface Changes {
   readonly rows?: ReadonlyMap<string, Row>;
   readonly removals?: ReadonlyMap<string, Row>;
   readonly heads?: ReadonlyMap<OriginId, number>;
+  readonly forgets?: ReadonlySet<OriginId>;
   readonly meta?: ReadonlyMap<string, Uint8Array | null>;
   readonly hlc?: MemoryContents['hlc'];
 }
@@ -185,6 +186,7 @@ class Image implements MemoryContents {
       if (image.rows.delete(key)) image.#sorted = undefined;
     }
     for (const [origin, head] of changes.heads ?? []) image.heads.set(origin, head);
+    for (const origin of changes.forgets ?? []) image.heads.delete(origin);
     for (const [name, value] of changes.meta ?? [])
       if (value === null) image.meta.delete(name);
       else image.meta.set(name, Uint8Array.from(value));

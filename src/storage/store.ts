@@ -3,7 +3,7 @@
  * every implementation.
  *
  * Row families (physical keys): `e` + key -> row (entry.ts; it bears its own checksum); `d` + origin (16 hex)
- * + sequence number (12 hex) -> key; `h` + origin -> head; `m` + name -> meta. Values of the latter three are
+ * + sequence number (12 hex) -> key; `h` + origin -> head (removed by `forgets`); `m` + name -> meta. Values of the latter three are
  * sealed: crc32 of payload and physical key, then the payload. The meta names `hlc` and `run` are the store's own
  * and refused with INTERNAL.
  *

@@ -67,6 +67,7 @@ export class Injector {
       wipe: () => this.#wipe(node, event),
       restoreBackup: () => this.#restore(node, event),
       clone: () => this.#clone(node, event),
+      remove: () => this.#remove(node, event),
       cut: () => this.#cut(node, event, 'cut'),
       cutOneWay: () => this.#cut(node, event, 'cutOneWay'),
       flap: () => this.#flap(node, event),
@@ -202,6 +203,16 @@ export class Injector {
     this.#later(scale(event.a, 5, 500), () => {
       for (const other of killed) this.#start(other);
     });
+  }
+
+  /** An operator removes a member, whose host then comes back with an empty disk under the same name. */
+  #remove(node: SimNode, event: PlanEvent): void {
+    const other = this.#other(node, event.b);
+    if (!this.#mayLose(node) || !other.ready || other.paused) return;
+    if (other.core!.members.byName(node.name) !== undefined) this.#mattered('remove');
+    other.input({ type: 'remove-member', id: 1, name: node.name });
+    node.wipe();
+    this.#end(event, () => this.#start(node));
   }
 
   #restore(node: SimNode, event: PlanEvent): void {

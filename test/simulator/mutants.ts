@@ -233,9 +233,57 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   mutant('does not take its name back', 'core/gossip.ts', '    this.#reclaimName();\n', ''),
   mutant(
+    'seals an origin while a member is behind',
+    'core/sealing.ts',
+    'if (!entries.every((entry) => entry !== undefined && entry[1] === head && entry[2] === top)) return;',
+    'if (entries.length === 0) return;',
+    262,
+  ),
+  mutant(
+    'seals without a member that is down',
+    'core/sealing.ts',
+    'if (report === undefined || report.membersHash !== members.hash) return undefined;',
+    'if (report === undefined || report.membersHash !== members.hash) continue;',
+    41,
+  ),
+  mutant(
+    'forgets an origin before all know its seal',
+    'core/sealing.ts',
+    'if (row !== undefined && !row.forgotten && entries.every((entry) => isSettled(entry, row.seal))) {',
+    'if (row !== undefined && !row.forgotten) {',
+    262,
+  ),
+  mutant(
+    'takes up again after a restore though origins were forgotten meanwhile',
+    'core/sealing.ts',
+    'if (ahead > this.#forgottenTo && !this.#proven) {',
+    'if (ahead < 0) {',
+    52,
+  ),
+  {
+    name: 'catches up by dots though it cannot name what it lacks',
+    edits: [
+      {
+        file: 'core/sealing.ts',
+        find: 'return report === undefined || report.proven || report.forgotten >= this.#forgottenTo;',
+        replace: 'return true;',
+      },
+      {
+        file: 'core/sealing.ts',
+        find: "if (this.#proven && this.#core.identity.phase === 'ready') return true;",
+        replace: "if (this.#core.identity.phase === 'ready') return true;",
+      },
+      {
+        file: 'core/sealing.ts',
+        find: '    this.#checkStanding();\n  }',
+        replace: '  }',
+      },
+    ],
+  },
+  mutant(
     'never asks for what pushes did not bring',
     'core/catch-up.ts',
-    '    if (!taken.isBehind(peer.vector)) {',
+    '    if (!taken.isBehind(peer.vector, this.#core.sealing.isCovered)) {',
     '    if (taken.size > 0) {',
   ),
 ];

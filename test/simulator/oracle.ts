@@ -77,6 +77,10 @@ export class Oracle {
   /** Greatest sequence number that its owner knows to be written. */
   readonly #confirmed = new Map<OriginId, number>();
   readonly #lostDisks: LostDisk[] = [];
+  /** Origins that somebody forgot, and how far it had come. */
+  readonly forgotten = new Map<OriginId, number>();
+  /** Records of theirs that were on no disk any more when an operator gave up waiting. */
+  readonly #gone = new Set<Row>();
   readonly obligations = new Map<string, Obligation[]>();
   /** Nodes whose disk holds, or held, damaged records: until it is emptied, nothing is asked of it. */
   readonly damaged = new Set<SimNode>();
@@ -143,6 +147,8 @@ export class Oracle {
     for (const [origin, head] of batch.heads)
       if (this.#owners.get(origin) === node)
         this.#given.set(origin, Math.max(head, this.#given.get(origin) ?? 0));
+    for (const origin of batch.forgets ?? [])
+      this.forgotten.set(origin, Math.max(image.heads.get(origin) ?? 0, this.forgotten.get(origin) ?? 0));
     node.disk.apply(batch);
     for (const [, { row }] of batch.rows)
       if (
@@ -165,8 +171,9 @@ export class Oracle {
         mustHold(node, key, held, message.rows[i]!, 'pushes');
       }
     } else if (message.type === 'beat') {
+      // What is being forgotten may be announced until the process hears that it is off the disk.
       for (const [origin, head] of message.vector)
-        if (head > (node.disk.image.heads.get(origin) ?? 0))
+        if (head > Math.max(node.disk.image.heads.get(origin) ?? 0, this.forgotten.get(origin) ?? 0))
           throw new Violation(
             'written',
             `${node.name} announces ${origin}:${head}, which is not on its disk`,
@@ -289,6 +296,33 @@ export class Oracle {
     this.diskChanged(node, node.disk.image.clone(), true);
   }
 
+  /**
+   * An operator gives up waiting, and vouches for a store that lacks what was forgotten without it. Records of
+   * forgotten origins that are left on no disk went with the disks, and are asked of nobody any more.
+   */
+  givenUp(): void {
+    for (const [origin, seal] of this.forgotten) {
+      const list = this.#accepted.get(origin) ?? [];
+      for (let seq = 1; seq <= seal; seq++) {
+        const known = list[seq];
+        if (known !== undefined && !this.#isLeft(known.key, known.row)) this.#gone.add(known.row);
+      }
+    }
+  }
+
+  #isLeft(key: string, row: Row): boolean {
+    return this.#world.nodes.some(({ disk }) => {
+      const held = disk.image.lookup(key);
+      return held !== undefined && held !== 'damaged' && compareEntries(held, row) >= 0;
+    });
+  }
+
+  /** Whoever has no word of a forgotten origin in its vector holds all of it. */
+  checkForgotten(node: SimNode): void {
+    for (const [origin, seal] of this.forgotten)
+      if (!node.disk.image.heads.has(origin)) this.#checkHead(node, origin, 0, seal);
+  }
+
   /** Of a disk that lost no data: all heads against all that was ever accepted. */
   checkAllHeads(node: SimNode): void {
     for (const [origin, head] of node.disk.image.heads) this.#checkHead(node, origin, 0, head);
@@ -358,7 +392,7 @@ export class Oracle {
       throw new Violation('heads', `${node.name} claims ${origin}:${to}, never given out`);
     for (let seq = from + 1; seq <= to; seq++) {
       const known = list[seq];
-      if (known === undefined) continue;
+      if (known === undefined || this.#gone.has(known.row)) continue;
       const held = rows.get(known.key);
       if (held === undefined || compareEntries(held, known.row) < 0)
         throw new Violation(

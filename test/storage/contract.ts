@@ -324,6 +324,20 @@ function discipline(harness: () => StoreHarness): void {
     expect(await drainKeys(harness().store.rows({}))).toHaveLength(300);
   });
 
+  it('a reopened store has no head of a forgotten origin, but a head of 0, and all records', async () => {
+    const { store } = harness();
+    await store.write(puts(ORIGIN_A, 1, ['a', 'b']));
+    await store.write(batchOf({ heads: new Map([[ORIGIN_B, 0]]), forgets: new Set([ORIGIN_A]) }));
+    const snapshot = await store.snapshot();
+    expect([...snapshot.heads]).toEqual([[ORIGIN_B, 0]]);
+    await snapshot.close();
+    await harness().reopen();
+    const { recovered } = harness().store;
+    expect([...recovered.heads]).toEqual([[ORIGIN_B, 0]]);
+    expect([...recovered.tops]).toEqual([[ORIGIN_A, 2]]);
+    expect(dotOf(harness().store.getRow('a')!)).toEqual({ origin: ORIGIN_A, seq: 1 });
+  });
+
   it('a reopened store recovers heads, tops, clock and meta, deletions included', async () => {
     const meta = (name: string, value: number[] | null) =>
       batchOf({ meta: new Map([[name, value === null ? null : Uint8Array.from(value)]]) });
