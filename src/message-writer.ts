@@ -239,13 +239,14 @@ function writeSeals({ reply, rows, reports }: Seals): void {
     writer.bool(row.forgotten);
     int(row.stamp);
   }
-  writer.array(reports.length * 6);
+  writer.array(reports.length * 7);
   for (const report of reports) {
     text(report.member);
     int(report.version);
     text(report.membersHash);
     int(report.forgotten);
     writer.bool(report.proven);
+    text(report.root);
     writer.array(report.entries.length * 4);
     for (const [origin, head, top, state] of report.entries) {
       text(origin);

@@ -28,7 +28,7 @@
  *     28 plan-ask        plan, rangeBytes, rangesMax
  *     29 plan            plan, [key, ...], entries, bytes
  *     32 seals           reply, [origin, head, seal, forgotten, stamp, ...],
- *                        [member, version, membersHash, forgotten, proven, [origin, head, top, state, ...], ...]
+ *                        [member, version, membersHash, forgotten, proven, root, [origin, head, top, state, ...], ...]
  *     33 seals-hash      hash
  *
  * Lists of entries are flat. Integers are msgpack integers (never floats) from 0 to 2^53 - 1, sequence numbers
@@ -44,7 +44,7 @@
  * PROTOCOL_ERROR; it takes time and memory in proportion to the frame.
  */
 import { checksum } from './checksum.js';
-import { SUM_BYTES } from './core/digest-sum.js';
+import { SUM_BYTES, SUM_DIGITS } from './core/digest-sum.js';
 import { assertRow, KEY_BYTES_MAX } from './core/entry.js';
 import type {
   AskSums,
@@ -355,13 +355,14 @@ function readSeals(frame: FrameReader): Seals {
     rows.push({ origin, head, seal, forgotten: frame.bool('rows'), stamp: frame.uint('rows') });
   }
   const reports: SealReport[] = [];
-  for (let left = frame.array('reports', FRAME_MEMBERS_MAX, 6); left > 0; left--)
+  for (let left = frame.array('reports', FRAME_MEMBERS_MAX, 7); left > 0; left--)
     reports.push({
       member: frame.hex('reports', 16),
       version: frame.uint('reports'),
       membersHash: frame.hexUpTo('reports', HASH_DIGITS_MAX),
       forgotten: frame.uint('reports'),
       proven: frame.bool('reports'),
+      root: frame.hex('reports', SUM_DIGITS, true),
       entries: readReportEntries(frame),
     });
   return { type: 'seals', reply, rows, reports };

@@ -21,7 +21,7 @@ import type { Chunk, Plan } from './messages.js';
 import { Pace, Rate } from './pace.js';
 import type { Peer } from './peer.js';
 import type { Merge } from './replication.js';
-import { joinStandings, type Standing } from './sealing.js';
+import { joinStandings, type Standing } from './standing.js';
 import type { OriginId } from './types.js';
 import { minimumOfHeads } from './version-vector.js';
 
@@ -129,11 +129,11 @@ export class Bootstrap implements Purpose {
     if (this.#plan?.uid !== identity.uid) this.#recover();
     const due: Peer[] = [];
     for (const peer of peers) {
-      if (!core.sealing.mayPull(peer)) continue;
+      if (!core.sealing.standing.mayPull(peer)) continue;
       if (peer.pullNotBefore > now.mono) timers.atMost('pull', peer.pullNotBefore);
       else due.push(peer);
     }
-    const idle = core.sealing.bestSources(due).filter((peer) => !this.#asking.isAsking(peer));
+    const idle = core.sealing.standing.bestSources(due).filter((peer) => !this.#asking.isAsking(peer));
     const waitUntil = queue.bytes > options.pendingBytesMax ? now.mono + RETRY_MS : this.#pace.freeAt;
     if (waitUntil > now.mono) return timers.atMost('pull', waitUntil);
     if (this.#plan === undefined) return this.#askPlan(idle);
@@ -204,7 +204,7 @@ export class Bootstrap implements Purpose {
     const { sealing } = this.#core;
     sealing.announced(heads.keys());
     plan.heads = [...(plan.heads === null ? heads : minimumOfHeads(new Map(plan.heads), heads))];
-    const standing = sealing.standingOf(asked.peer);
+    const standing = sealing.standing.of(asked.peer);
     plan.standing = plan.standing === null ? standing : joinStandings(plan.standing, standing);
     this.#core.queue.batch().meta.set(META, encodeMeta(plan));
   }

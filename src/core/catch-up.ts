@@ -39,7 +39,7 @@ export class CatchUp implements Purpose {
     const { now, options, timers, queue, counters, taken } = core;
     const candidates: Peer[] = [];
     for (const peer of peers) {
-      if (!core.sealing.mayPull(peer)) continue;
+      if (!core.sealing.standing.mayPull(peer)) continue;
       const due = this.#due(peer);
       if (due === undefined) continue;
       if (due <= now.mono) candidates.push(peer);

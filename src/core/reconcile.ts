@@ -133,7 +133,7 @@ export class Reconcile {
     const { written } = this.#core;
     for (const peer of this.#core.partners()) {
       if (peer.phase !== 'ready' || peer.congested || peer.vector.hash !== written.hash) continue;
-      if (!this.#core.sealing.mayCompare(peer)) continue;
+      if (!this.#core.sealing.standing.mayCompare(peer)) continue;
       const state = this.#state(peer);
       state.beats += 1;
       if (state.sent !== this.#pair() || state.beats >= ROOT_BEATS) this.#sendRoot(peer, state);
@@ -144,7 +144,7 @@ export class Reconcile {
     const { written, identity, now } = this.#core;
     if (identity.uid === '' || peer.clusterUid !== identity.uid) return;
     if (!this.#isAtRest() || message.vectorHash !== written.hash) return;
-    if (!this.#core.sealing.mayCompare(peer)) return;
+    if (!this.#core.sealing.standing.mayCompare(peer)) return;
     const state = this.#state(peer);
     const theirs = DigestSum.read(message.root);
     if (!theirs.equals(this.#digest.tree.root)) return this.#mismatch(peer, state, theirs);
@@ -395,7 +395,7 @@ export class Reconcile {
         (peer) =>
           peer.phase === 'ready' &&
           this.#core.members.isMember(peer.origin) &&
-          this.#core.sealing.mayCompare(peer),
+          this.#core.sealing.standing.mayCompare(peer),
       );
     const keys = conflicts.map(({ key }) => key);
     let open = voters.length;

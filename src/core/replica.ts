@@ -120,6 +120,7 @@ export class ReplicaCore implements Core {
         this.#lifecycle.rebuild();
       },
       onDoubt: () => this.#sessions.restart(),
+      root: () => (this.#digest.built && !this.#digest.view.doubt ? this.#digest.view.root : ''),
     });
     const merge = new Merge(this);
     this.#digest = new Digest(this);

@@ -13,7 +13,7 @@ export const REPORT_ENTRIES_MAX = 1_024;
 
 export interface SealRow {
   readonly origin: OriginId;
-  /** Head that all members had when it was sealed; below `seal` if nobody could fill a gap. */
+  /** Head that all members had when it was sealed; below `seal` if there is a gap that nobody could fill. */
   readonly head: number;
   /** The last sequence number that counts. */
   readonly seal: number;
@@ -25,7 +25,7 @@ export interface SealRow {
 
 /** What a member says of an ended origin. */
 export const HELD = 0;
-/** Held up to its seal exactly, and the seal is known. */
+/** Held as far as the seal says, no less and no more, and the seal is known. */
 export const SEALED = 1;
 /** Dropped from the vector. */
 export const FORGOTTEN = 2;
@@ -48,6 +48,11 @@ export interface SealReport {
   readonly forgotten: number;
   /** Whether it is known to have missed no forgetting. */
   readonly proven: boolean;
+  /**
+   * Digest of all entries on its disk, 64 hex digits. Told only while an ended origin has a gap and the digest has not
+   * changed for a beat; else empty.
+   */
+  readonly root: string;
   readonly entries: readonly ReportEntry[];
 }
 
@@ -65,13 +70,20 @@ function isFurther(a: SealRow, b: SealRow): boolean {
 export class SealTable {
   readonly rows = new Map<OriginId, SealRow>();
   readonly reports = new Map<OriginId, SealReport>();
+  /** Logical time: no stamp and no version that was seen here is later. */
+  time = 0;
   #hash: string | undefined;
+
+  witness(time: number): void {
+    this.time = Math.max(this.time, time);
+  }
 
   /** True if it is news. */
   mergeRow(row: SealRow): boolean {
     const old = this.rows.get(row.origin);
     if (old === undefined ? this.rows.size >= SEALS_MAX : !isFurther(row, old)) return false;
     this.rows.set(row.origin, row);
+    this.witness(row.stamp);
     this.#hash = undefined;
     return true;
   }

@@ -105,7 +105,7 @@ export class Serving {
   scanOpened(scan: number, heads: ReadonlyMap<OriginId, number>): void {
     const served = this.#served.get(scan);
     if (served === undefined) return this.#core.emit({ type: 'close-scan', scan });
-    if (!served.range && !this.#core.sealing.mayServe(served.peer)) {
+    if (!served.range && !this.#core.sealing.standing.mayServe(served.peer)) {
       this.#core.send(served.peer, { type: 'session-end', session: served.id, asked: false, code: 'failed' });
       return this.#stop(served);
     }

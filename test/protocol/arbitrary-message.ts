@@ -80,6 +80,7 @@ const sealReport: fc.Arbitrary<SealReport> = shape({
   membersHash: hash,
   forgotten: uint,
   proven: fc.boolean(),
+  root: fc.oneof(fc.constant(''), hex(64)),
   entries: fc.array(
     fc
       .tuple(origin, seq, seq, fc.constantFrom(0 as const, 1 as const, 2 as const))

@@ -128,7 +128,6 @@ export class Finish {
     const most = joined.reduce((a, b) => (a.disk.image.rows.size >= b.disk.image.rows.size ? a : b));
     this.#world.ledger.note(most.name, () => 'is told to found');
     most.kill();
-    this.#world.oracle.givenUp();
     most.start(true);
   }
 
@@ -225,14 +224,14 @@ export class Finish {
         if ((image.heads.get(origin) ?? 0) !== head)
           throw new Violation('written', `${node.name} announces ${origin}:${head}, its disk says otherwise`);
       this.#world.oracle.checkAllHeads(node);
-      this.#world.oracle.checkForgotten(node);
+      this.#world.oracle.ended.checkAll(node);
       checkDigest(node);
       if (node.open.size > 0)
         throw new Violation('answers', `${node.name} left ${node.open.size} writes unanswered`);
     }
   }
 
-  /** Vectors end with the members' origins, and such ended ones as have gaps that nobody could fill. */
+  /** Vectors end with the members' origins. */
   #checkBounded(healed: readonly SimNode[]): void {
     const { tokenAgeMaxMs } = this.#world.options;
     if (tokenAgeMaxMs > FORGETTING_MS_MAX) return;
@@ -301,13 +300,9 @@ function vectorOf(node: SimNode): string {
 
 /** An origin that should have left somebody's vector. */
 function surplus(healed: readonly SimNode[]): string | undefined {
-  const gapped = new Set<string>();
-  for (const node of healed)
-    for (const [origin, head, top] of node.core!.written.entries()) if (top > head) gapped.add(origin);
   for (const node of healed)
     for (const origin of node.core!.written.origins())
-      if (!node.core!.members.isMember(origin) && !gapped.has(origin))
-        return `${node.name} still has ${origin} in its vector`;
+      if (!node.core!.members.isMember(origin)) return `${node.name} still has ${origin} in its vector`;
   return undefined;
 }
 

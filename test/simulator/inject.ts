@@ -1,5 +1,6 @@
 /** Carries out the faults of a plan: each begins at its event and ends by itself, or when the run is healed. */
 import { decodeMeta } from '../../src/core/core.js';
+import type { OriginId } from '../../src/core/types.js';
 import type { Image } from './disk.js';
 import type { FaultKind } from './faults.js';
 import type { SimNode } from './node.js';
@@ -22,6 +23,17 @@ export function isReadyOnDisk(node: SimNode): boolean {
 /** Which founding the store belongs to; empty while it has found none. */
 export function clusterOnDisk(node: SimNode): string | undefined {
   return decodeMeta<{ uid: string }>(node.disk.image.meta.get('node'))?.uid;
+}
+
+/** Under which origin the store goes on, or went on last; undefined while it is empty. */
+export function originOnDisk(node: SimNode): OriginId | undefined {
+  return decodeMeta<{ origin: OriginId }>(node.disk.image.meta.get('node'))?.origin;
+}
+
+/** Whether the store says of itself that it missed no forgetting of an ended origin. */
+export function hasMissedNothing(node: SimNode): boolean {
+  const seals = decodeMeta<{ proven: boolean }>(node.disk.image.meta.get('seals'));
+  return seals?.proven ?? isReadyOnDisk(node);
 }
 
 export class Injector {

@@ -31,6 +31,7 @@ import type { Effect, Input, LinkId, LocalOp } from '../../src/core/io.js';
 import type { PeerMessage, Push } from '../../src/core/messages.js';
 import type { OriginId, Row, StampHex, StoreBatch } from '../../src/core/types.js';
 import type { Image } from './disk.js';
+import { EndedOrigins } from './ended.js';
 import { Violation } from './faults.js';
 import type { OpenWrite, SimNode } from './node.js';
 import { TWIN_PREFIX } from './workload.js';
@@ -77,10 +78,7 @@ export class Oracle {
   /** Greatest sequence number that its owner knows to be written. */
   readonly #confirmed = new Map<OriginId, number>();
   readonly #lostDisks: LostDisk[] = [];
-  /** Origins that somebody forgot, and how far it had come. */
-  readonly forgotten = new Map<OriginId, number>();
-  /** Records of theirs that were on no disk any more when an operator gave up waiting. */
-  readonly #gone = new Set<Row>();
+  readonly ended: EndedOrigins;
   readonly obligations = new Map<string, Obligation[]>();
   /** Nodes whose disk holds, or held, damaged records: until it is emptied, nothing is asked of it. */
   readonly damaged = new Set<SimNode>();
@@ -91,6 +89,11 @@ export class Oracle {
 
   constructor(world: World) {
     this.#world = world;
+    this.ended = new EndedOrigins(
+      world,
+      (origin) => this.#accepted.get(origin) ?? [],
+      (node) => this.damaged.has(node),
+    );
   }
 
   // What nodes report.
@@ -147,8 +150,7 @@ export class Oracle {
     for (const [origin, head] of batch.heads)
       if (this.#owners.get(origin) === node)
         this.#given.set(origin, Math.max(head, this.#given.get(origin) ?? 0));
-    for (const origin of batch.forgets ?? [])
-      this.forgotten.set(origin, Math.max(image.heads.get(origin) ?? 0, this.forgotten.get(origin) ?? 0));
+    const forgets = (batch.forgets ?? new Set()).size === 0 ? [] : this.#extents(node, batch.forgets!);
     node.disk.apply(batch);
     for (const [, { row }] of batch.rows)
       if (
@@ -158,6 +160,14 @@ export class Oracle {
         throw new Violation('clock', `${node.name} stores ${show(row)} above its stored clock`);
     if (!this.damaged.has(node))
       for (const [origin, head] of batch.heads) this.#checkHead(node, origin, before.get(origin)!, head);
+    for (const [origin, top] of forgets) this.ended.forgets(node, origin, top);
+  }
+
+  /** How much of each the node holds. */
+  #extents({ disk }: SimNode, origins: ReadonlySet<OriginId>): [OriginId, number][] {
+    const { heads } = disk.image;
+    const tops = disk.image.tops();
+    return [...origins].map((origin) => [origin, Math.max(heads.get(origin) ?? 0, tops.get(origin) ?? 0)]);
   }
 
   sending(node: SimNode, links: readonly LinkId[], message: PeerMessage): void {
@@ -173,7 +183,7 @@ export class Oracle {
     } else if (message.type === 'beat') {
       // What is being forgotten may be announced until the process hears that it is off the disk.
       for (const [origin, head] of message.vector)
-        if (head > Math.max(node.disk.image.heads.get(origin) ?? 0, this.forgotten.get(origin) ?? 0))
+        if (head > Math.max(node.disk.image.heads.get(origin) ?? 0, this.ended.end(origin)))
           throw new Violation(
             'written',
             `${node.name} announces ${origin}:${head}, which is not on its disk`,
@@ -296,33 +306,6 @@ export class Oracle {
     this.diskChanged(node, node.disk.image.clone(), true);
   }
 
-  /**
-   * An operator gives up waiting, and vouches for a store that lacks what was forgotten without it. Records of
-   * forgotten origins that are left on no disk went with the disks, and are asked of nobody any more.
-   */
-  givenUp(): void {
-    for (const [origin, seal] of this.forgotten) {
-      const list = this.#accepted.get(origin) ?? [];
-      for (let seq = 1; seq <= seal; seq++) {
-        const known = list[seq];
-        if (known !== undefined && !this.#isLeft(known.key, known.row)) this.#gone.add(known.row);
-      }
-    }
-  }
-
-  #isLeft(key: string, row: Row): boolean {
-    return this.#world.nodes.some(({ disk }) => {
-      const held = disk.image.lookup(key);
-      return held !== undefined && held !== 'damaged' && compareEntries(held, row) >= 0;
-    });
-  }
-
-  /** Whoever has no word of a forgotten origin in its vector holds all of it. */
-  checkForgotten(node: SimNode): void {
-    for (const [origin, seal] of this.forgotten)
-      if (!node.disk.image.heads.has(origin)) this.#checkHead(node, origin, 0, seal);
-  }
-
   /** Of a disk that lost no data: all heads against all that was ever accepted. */
   checkAllHeads(node: SimNode): void {
     for (const [origin, head] of node.disk.image.heads) this.#checkHead(node, origin, 0, head);
@@ -392,7 +375,7 @@ export class Oracle {
       throw new Violation('heads', `${node.name} claims ${origin}:${to}, never given out`);
     for (let seq = from + 1; seq <= to; seq++) {
       const known = list[seq];
-      if (known === undefined || this.#gone.has(known.row)) continue;
+      if (known === undefined) continue;
       const held = rows.get(known.key);
       if (held === undefined || compareEntries(held, known.row) < 0)
         throw new Violation(

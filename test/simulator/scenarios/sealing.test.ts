@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { joinStandings } from '../../../src/core/sealing.js';
+import { joinStandings } from '../../../src/core/standing.js';
 import type { SimNode } from '../node.js';
 import type { World } from '../world.js';
 import { code, del, expectEqual, type Pending, put, putNow, type Stage, stage, valueAt } from './stage.js';
