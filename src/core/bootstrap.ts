@@ -379,11 +379,12 @@ export class Bootstrap implements Purpose {
     const progress = this.progress!;
     this.#isComplete = true;
     progress.endedMono = now.mono;
-    this.#merge.raiseHeads(new Map(this.#plan!.heads ?? []), NO_TOPS);
+    const heads = new Map(this.#plan!.heads ?? []);
+    this.#merge.raiseHeads(heads, NO_TOPS);
     const { meta } = queue.batch();
     meta.set(META, null);
     for (const { index } of this.#ranges) meta.set(`${META}.${index}`, null);
-    this.#core.sealing.bootstrapped(this.#plan!.standing ?? undefined);
+    this.#core.sealing.bootstrapped(this.#plan!.standing ?? undefined, heads);
     this.#lifecycle.becomeReady();
   }
 

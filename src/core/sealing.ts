@@ -155,8 +155,17 @@ export class Sealing {
     }
   }
 
-  /** Everything that the sources held is here: so is what their standings have in common. */
-  bootstrapped(standing: Standing = NO_STANDING): void {
+  /**
+   * Everything that the sources held is here: so is what their standings have in common. `heads`: of the origins that
+   * all of them have in their vectors. An origin of which an earlier life of this store knew the seal, and which is
+   * not among them, was forgotten since.
+   */
+  bootstrapped(standing: Standing = NO_STANDING, heads: ReadonlyMap<OriginId, number> = new Map()): void {
+    const { taken } = this.#core;
+    if (standing.proven)
+      for (const { origin, seal } of this.#table.rows.values())
+        if (hasEnded(this.#core, origin) && !heads.has(origin) && taken.top(origin) <= seal)
+          this.#forget(origin, seal);
     this.standing.set(standing);
     this.#announced.clear();
     this.#store();
@@ -296,20 +305,26 @@ export class Sealing {
   /** Takes a forgotten origin out of this node's vector, where what it holds allows for it. */
   #carryOut(row: SealRow): void {
     if (!row.forgotten) return;
-    const { taken, queue } = this.#core;
+    const { taken } = this.#core;
     const { origin, seal } = row;
     if (taken.has(origin)) {
       if (taken.top(origin) > seal) return;
       // Whoever missed nothing holds all of it, whatever an older vector of its own still says.
       if (taken.head(origin) < seal && !this.standing.proven) return;
-      taken.drop(origin);
-      queue.forget(queue.batch(), origin);
-      this.#forgotten.add(origin, seal);
+      this.#forget(origin, seal);
     }
     // In doubt the mark stays, to be compared with.
     if (!this.standing.proven || row.stamp <= this.standing.forgotten) return;
     this.standing.forgotten = row.stamp;
     this.#store();
+  }
+
+  #forget(origin: OriginId, seal: number): void {
+    const { taken, queue } = this.#core;
+    if (!taken.has(origin)) return;
+    taken.drop(origin);
+    queue.forget(queue.batch(), origin);
+    this.#forgotten.add(origin, seal);
   }
 
   /** Compares this node's standing with what others reported. */

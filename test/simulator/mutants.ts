@@ -233,15 +233,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   mutant('does not take its name back', 'core/gossip.ts', '    this.#reclaimName();\n', ''),
   mutant(
-    'seals an origin while a member is behind',
-    'core/sealing.ts',
-    'if (!entries.every((entry) => entry !== undefined && entry[1] === head && entry[2] === top)) return;',
-    'if (entries.length === 0) return;',
-    262,
-  ),
-  mutant(
     'seals without a member that is down',
-    'core/sealing.ts',
+    'core/seal-gossip.ts',
     'if (report === undefined || report.membersHash !== members.hash) return undefined;',
     'if (report === undefined || report.membersHash !== members.hash) continue;',
     41,
@@ -249,28 +242,36 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'forgets an origin before all know its seal',
     'core/sealing.ts',
-    'if (row !== undefined && !row.forgotten && entries.every((entry) => isSettled(entry, row.seal))) {',
+    'if (row !== undefined && !row.forgotten && entries.every((entry) => isSettled(entry, row))) {',
     'if (row !== undefined && !row.forgotten) {',
-    262,
+    151,
+  ),
+  mutant(
+    'seals and forgets across a gap though members differ',
+    'core/sealing.ts',
+    "root !== '' && root === reports[0]!.root",
+    'root === root',
+    3,
   ),
   mutant(
     'takes up again after a restore though origins were forgotten meanwhile',
     'core/sealing.ts',
-    'if (ahead > this.#forgottenTo && !this.#proven) {',
-    'if (ahead < 0) {',
+    'if (latest > standing.forgotten && !standing.proven) {',
+    'if (latest < 0) {',
     52,
   ),
   {
     name: 'catches up by dots though it cannot name what it lacks',
+    seed: 151,
     edits: [
       {
-        file: 'core/sealing.ts',
-        find: 'return report === undefined || report.proven || report.forgotten >= this.#forgottenTo;',
+        file: 'core/standing.ts',
+        find: 'return report === undefined || report.proven || report.forgotten >= this.forgotten;',
         replace: 'return true;',
       },
       {
-        file: 'core/sealing.ts',
-        find: "if (this.#proven && this.#core.identity.phase === 'ready') return true;",
+        file: 'core/standing.ts',
+        find: "if (this.proven && this.#core.identity.phase === 'ready') return true;",
         replace: "if (this.#core.identity.phase === 'ready') return true;",
       },
       {
@@ -287,3 +288,39 @@ export const MUTANTS: readonly Mutant[] = [
     '    if (taken.size > 0) {',
   ),
 ];
+
+/**
+ * Bugs of sealing that are told by what a token is answered, or by a node that comes back: in scenarios of their own
+ * (scenarios/sealing-bugs.test.ts).
+ */
+export const SEALING_MUTANTS: Readonly<Record<'behind' | 'unsettled' | 'raise' | 'founding', Mutant>> = {
+  behind: mutant(
+    'seals an origin while a member is behind',
+    'core/sealing.ts',
+    'if (!entries.every((entry) => entry !== undefined && entry[1] === head && entry[2] === top)) return;',
+    'if (entries.length === 0) return;',
+  ),
+  unsettled: mutant(
+    'forgets an origin before all know its seal',
+    'core/sealing.ts',
+    'if (row !== undefined && !row.forgotten && entries.every((entry) => isSettled(entry, row))) {',
+    'if (row !== undefined && !row.forgotten) {',
+  ),
+  raise: mutant(
+    'raises heads to a seal above a gap',
+    'core/sealing.ts',
+    '    if (!row.forgotten) return;\n    const { taken } = this.#core;\n    const { origin, seal } = row;\n',
+    `    const { taken, queue } = this.#core;
+    const { origin, seal } = row;
+    if (taken.has(origin) && taken.top(origin) === seal && taken.raise(origin, seal, seal))
+      queue.raiseHead(queue.batch(), origin, seal);
+    if (!row.forgotten) return;
+`,
+  ),
+  founding: mutant(
+    'keeps to itself what its founding had forgotten',
+    'core/sealing.ts',
+    '      taken.raise(origin, top, top);\n      queue.raiseHead(queue.batch(), origin, top);\n',
+    '      this.#forgotten.add(origin, top);\n',
+  ),
+};

@@ -2,7 +2,18 @@ import { describe, expect, test } from 'vitest';
 import { joinStandings } from '../../../src/core/standing.js';
 import type { SimNode } from '../node.js';
 import type { World } from '../world.js';
-import { code, del, expectEqual, type Pending, put, putNow, type Stage, stage, valueAt } from './stage.js';
+import {
+  code,
+  del,
+  expectEqual,
+  type Pending,
+  put,
+  putNow,
+  type Stage,
+  stage,
+  tune,
+  valueAt,
+} from './stage.js';
 
 const TOKEN_MS = 2_000;
 /** More than it takes until all members have sealed and forgotten an origin. */
@@ -148,6 +159,43 @@ describe('origins that have ended', () => {
     expect([vectorOf(b), b.core!.counters.rebuilds]).toEqual([[], 0]);
   });
 
+  test('a gap that nobody can fill leaves vectors once all members report identical data, and no sooner', () => {
+    const { world, nodes } = short(['a', 'b', 'c']);
+    const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+    const ended = originOf(c);
+    const { pullGraceMs } = world.options;
+    putNow(c, 'one', '1', { replicas: 3 });
+    tune(world, { pullGraceMs: 600_000 });
+    world.partition([c]);
+    world.run(3_000);
+    putNow(c, 'lost with c', 'v', ALONE);
+    world.healAll();
+    world.run(6_000);
+    putNow(c, 'three', '3', { replicas: 3, timeoutMs: 8_000 });
+    expect([a.core!.written.head(ended), a.core!.written.top(ended)]).toEqual([1, 3]);
+    tune(world, { pullGraceMs });
+    let writes = 0;
+    const writeOn = (): void => {
+      if (writes++ < 100) put(a, 'busy', `${writes}`);
+      world.scheduler.after(200, writeOn);
+    };
+    writeOn();
+    restartEmpty(world, c);
+    world.run(10_000);
+    // Copies that change all the time cannot be told to be equal.
+    expect([writes < 100, a.core!.counters.originsSealed + b.core!.counters.originsSealed]).toEqual([
+      true,
+      0,
+    ]);
+    world.run(10_000 + FORGETTING_MS);
+    expectEqual(nodes);
+    for (const node of nodes) {
+      expect([vectorOf(node), node.core!.written.hasGaps]).toEqual([[originOf(a)], false]);
+      expect([valueAt(node, 'three'), valueAt(node, 'lost with c')]).toEqual(['3', undefined]);
+    }
+    expect(nodes.map((node) => node.core!.sealing.isIdle)).toEqual([true, true, true]);
+  });
+
   test('the origin of a removed member is sealed without it', () => {
     const { world, nodes } = short(['a', 'b', 'c']);
     const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
@@ -211,6 +259,24 @@ describe('a store that missed a forgetting', () => {
     world.run(FORGETTING_MS);
     for (const node of nodes) for (const origin of vectorOf(node)) expect(membersOf(node)).toContain(origin);
     expect(b.core!.counters.rebuilds).toBe(1);
+  });
+
+  test('a backup that knows the seal of what was forgotten since ends with the vector of the others', () => {
+    const { world, nodes } = short(['a', 'b', 'c']);
+    const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+    putNow(c, 'k', 'v', { replicas: 3 });
+    const dot = { origin: originOf(c), seq: 2 };
+    restartEmpty(world, c);
+    expect(world.runUntil(() => b.core!.sealing.covers(dot) === 'lost', 10_000)).toBe(true);
+    const backup = b.disk.image.clone();
+    expect(backup.heads.has(dot.origin)).toBe(true);
+    world.run(FORGETTING_MS);
+    // Whoever is down keeps all others from taking a further step.
+    c.kill();
+    b.restore(backup);
+    b.start();
+    expectEqual([a, b]);
+    expect([b.core!.counters.rebuilds, vectorOf(b)]).toEqual([1, []]);
   });
 
   test('what it wrote before it met the others is kept, and reaches them', () => {
