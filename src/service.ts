@@ -52,12 +52,16 @@ export interface VerifyReport {
   differing: { key: string; stamps: Record<string, string> }[];
 }
 
-/** Hash over all entries of one node from one snapshot. */
+/** Sums over all entries of one node, read from its disk in one snapshot. */
 export interface DigestReport {
   /** origin -> head, of the snapshot. */
   heads: Record<string, number>;
   entries: number;
-  /** 256 hashes, one per bucket of keys. */
+  /** Sums over all of them, 64 hex digits: equal on members that hold the same (core/digest-sum.ts). */
+  root: string;
+  /** Records that failed their checksum; they are in no sum. */
+  damaged: number;
+  /** 256 sums, one per bucket of keys. */
   buckets: string[];
 }
 

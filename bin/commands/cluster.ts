@@ -118,11 +118,21 @@ function renderStatus(status: Status): string {
     `up         ${duration(status.uptimeMs)}, version ${printable(status.version)}`,
     `queues     ${counted(queues.pendingRows, 'record')} (${bytes(queues.pendingBytes)}) to write, ${counted(queues.unacknowledged, 'write')} to acknowledge`,
   ];
+  lines.push(`digest     ${digestLine(status.digest)}`);
   if (bootstrap !== undefined) lines.push(`bootstrap  ${bootstrapText(bootstrap)}`);
   if (issues.length === 0) lines.push(`health     ${ready ? pc.green('no issues') : 'no issues'}`);
   for (const { code, message } of issues)
     lines.push(`${pc.yellow('health')}     ${code}: ${printable(message)}`);
   return `${lines.join('\n')}\n\n${renderMembers(status.members)}\n`;
+}
+
+function digestLine(digest: Status['digest']): string {
+  const { keys, builtPercent, lastProvedMs } = digest;
+  const entries = counted(keys, 'entry', 'entries');
+  if (builtPercent < 100) return `${entries}, ${builtPercent} % read`;
+  return lastProvedMs === undefined
+    ? `${entries}, not yet compared with all linked members`
+    : `${entries}, equal to all linked members ${duration(lastProvedMs)} ago`;
 }
 
 function renderMembers(members: readonly MemberStatus[]): string {

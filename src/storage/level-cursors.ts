@@ -53,6 +53,8 @@ export class EntryCursor extends ChunkCursor {
   readonly #iterator: Iterator<Db, string, Uint8Array>;
   protected override readonly source: string;
   #left: number;
+  /** The next slice of a long scan: LevelDB's thread reads on while this one works on the slice before. */
+  #ahead: { readonly size: number; readonly entries: Promise<[string, Uint8Array][]> } | undefined;
 
   constructor(db: Db, range: KeyRange, snapshot?: LevelDbSnapshot) {
     super();
@@ -72,19 +74,29 @@ export class EntryCursor extends ChunkCursor {
   }
 
   protected override async refill(rowsWanted: number): Promise<CursorItem[]> {
-    const size = Math.min(rowsWanted, SLICE_ROWS_MAX, this.#left);
-    if (size <= 0) return [];
+    const { size, entries: reading } = this.#ahead ?? this.#read(rowsWanted);
+    this.#ahead = undefined;
     let entries: [string, Uint8Array][];
     try {
-      entries = await this.#iterator.nextv(size);
+      entries = await reading;
     } catch (error) {
       throw readFailure(this.source, error);
     }
     this.#left -= entries.length;
+    if (size === SLICE_ROWS_MAX && entries.length > 0) {
+      this.#ahead = this.#read(SLICE_ROWS_MAX);
+      // Whoever asks for the slice hears of a failure; if nobody does, it is nobody's.
+      this.#ahead.entries.catch(() => undefined);
+    }
     return entries.map(([physical, row]) => {
       const key = physical.slice(1);
       return isIntact(key, row) ? { key, row } : { damage: damagedRecord(key) };
     });
+  }
+
+  #read(rowsWanted: number): { size: number; entries: Promise<[string, Uint8Array][]> } {
+    const size = Math.min(rowsWanted, SLICE_ROWS_MAX, this.#left);
+    return { size, entries: size <= 0 ? Promise.resolve([]) : this.#iterator.nextv(size) };
   }
 
   protected override async release(): Promise<void> {
