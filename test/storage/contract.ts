@@ -4,6 +4,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { dotOf, KEY_BYTES_MAX } from '../../src/core/entry.js';
 import type { OriginId } from '../../src/core/types.js';
+import { bucketOf, digestOf } from '../../src/node/digest.js';
 import type { KeyRange, Store } from '../../src/storage/store.js';
 import { modelled } from './model.js';
 import {
@@ -369,6 +370,23 @@ function damaged(harness: () => StoreHarness): void {
   beforeEach(async () => {
     await harness().store.write(puts(ORIGIN_A, 1, keys));
     await harness().damage('c');
+  });
+
+  it('a digest of what lies on disk counts a damaged record, and sums all others', async () => {
+    const { store } = harness();
+    const more = Array.from({ length: 700 }, (_, i) => `k${i}`);
+    await store.write(puts(ORIGIN_A, 5, more));
+    const before = await digestOf(store);
+    expect([before.entries, before.damaged]).toEqual([703, 1]);
+    await harness().damage('k300');
+    await harness().damage('k301');
+    const report = await digestOf(harness().store);
+    expect([report.entries, report.damaged]).toEqual([701, 3]);
+    const odd = new Set(['k300', 'k301'].map(bucketOf));
+    report.buckets.forEach((sum, bucket) => {
+      expect(sum === before.buckets[bucket], `bucket ${bucket}`).toBe(!odd.has(bucket));
+    });
+    expect(report.root).not.toBe(before.root);
   });
 
   it('a damaged record is never served, its neighbours are', async () => {
