@@ -1,7 +1,6 @@
 /**
  * What members tell each other about origins whose run has ended: a row per such origin, and the last report of
- * every member. Both are joined: of two rows of one origin the one that is further along wins, of two reports of
- * one member the later. Equal tables have equal hashes.
+ * every member. Both are joined: of two rows of one origin, as of two reports of one member, the later one wins. Equal tables have equal hashes.
  */
 import { addTo, hashText, type Lanes, lanesHex } from './hash.js';
 import type { OriginId } from './types.js';
@@ -61,10 +60,10 @@ export interface SealNews {
   readonly reports: SealReport[];
 }
 
-function isFurther(a: SealRow, b: SealRow): boolean {
+function isLater(a: SealRow, b: SealRow): boolean {
+  if (a.stamp !== b.stamp) return a.stamp > b.stamp;
   if (a.seal !== b.seal) return a.seal > b.seal;
-  if (a.forgotten !== b.forgotten) return a.forgotten;
-  return a.stamp !== b.stamp ? a.stamp > b.stamp : a.head > b.head;
+  return a.forgotten !== b.forgotten ? a.forgotten : a.head > b.head;
 }
 
 export class SealTable {
@@ -81,7 +80,7 @@ export class SealTable {
   /** True if it is news. */
   mergeRow(row: SealRow): boolean {
     const old = this.rows.get(row.origin);
-    if (old === undefined ? this.rows.size >= SEALS_MAX : !isFurther(row, old)) return false;
+    if (old === undefined ? this.rows.size >= SEALS_MAX : !isLater(row, old)) return false;
     this.rows.set(row.origin, row);
     this.witness(row.stamp);
     this.#hash = undefined;

@@ -267,7 +267,8 @@ export class Sealing {
     const [first] = entries;
     if (first === undefined || first[3] === FORGOTTEN) return;
     const [, head, top] = first;
-    if (row !== undefined && row.seal >= top) return;
+    // All of them below an earlier seal: what lay between went with the disks, and the origin ends where they are.
+    if (row !== undefined && (row.seal === top || (row.forgotten && row.seal > top))) return;
     if (!entries.every((entry) => entry !== undefined && entry[1] === head && entry[2] === top)) return;
     if (mayEnd) this.#propose({ origin, head, seal: top, forgotten: false, stamp: this.#table.time + 1 });
   }

@@ -196,6 +196,43 @@ describe('origins that have ended', () => {
     expect(nodes.map((node) => node.core!.sealing.isIdle)).toEqual([true, true, true]);
   });
 
+  test('a seal is taken anew, lower, when all disks lost what it counted', () => {
+    const { world, nodes } = short(['a', 'b'], { tokenAgeMaxMs: 20_000 });
+    const [a, b] = nodes as [SimNode, SimNode];
+    putNow(a, 'one', '1');
+    const backups = nodes.map(({ disk }) => disk.image.clone());
+    putNow(a, 'two', '2');
+    const origin = originOf(a);
+    const covers = (node: SimNode): string[] =>
+      [1, 2, 3].map((seq) => node.core!.sealing.covers({ origin, seq }));
+    a.kill();
+    a.disk.distrust();
+    a.start();
+    expect(world.runUntil(() => covers(b)[2] === 'lost', 10_000)).toBe(true);
+    expect(covers(b)).toEqual(['held', 'held', 'lost']);
+    // The seal reaches the restored store before the record does, and then the other store is restored.
+    const { pullGraceMs } = world.options;
+    tune(world, { pullGraceMs: 600_000 });
+    a.restore(backups[0]!);
+    a.start();
+    expect(world.runUntil(() => a.disk.image.meta.has('seals') && covers(a)[2] === 'lost', 10_000)).toBe(
+      true,
+    );
+    expect(valueAt(a, 'two')).toBeUndefined();
+    b.restore(backups[1]!);
+    b.start();
+    tune(world, { pullGraceMs });
+    const anew = (): boolean => nodes.every((node) => covers(node)[1] === 'lost');
+    expect(world.runUntil(anew, 10_000)).toBe(true);
+    expect(nodes.map(covers)).toEqual([
+      ['held', 'lost', 'lost'],
+      ['held', 'lost', 'lost'],
+    ]);
+    world.run(20_000 + FORGETTING_MS);
+    expect(nodes.map(vectorOf)).toEqual([[], []]);
+    expectEqual(nodes);
+  });
+
   test('the origin of a removed member is sealed without it', () => {
     const { world, nodes } = short(['a', 'b', 'c']);
     const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
