@@ -105,7 +105,8 @@ export class ReplicaCore implements Core {
     this.#storedHlc = { ...deps.recovered.hlc };
     for (const [origin, head] of deps.recovered.heads) this.#recover(origin, head, head);
     for (const [origin, top] of deps.recovered.tops) this.#recover(origin, 0, top);
-    this.queue = new WriteQueue(config.options.commitRowsMax, config.options.commitBytesMax);
+    const { commitRowsMax, commitBytesMax } = config.options;
+    this.queue = new WriteQueue(commitRowsMax, commitBytesMax, this.taken.size === 0);
     this.acks = new Acknowledgements((effect) => this.emit(effect));
     this.detector = new FailureDetector(config.options.beatMs);
     const merge = new Merge(this);
@@ -135,6 +136,7 @@ export class ReplicaCore implements Core {
     this.#watchClock();
     this.#take(input);
     this.#launch();
+    this.#prepare();
     const wakeAt = this.timers.next();
     if (wakeAt !== this.#wakeAt) {
       this.#wakeAt = wakeAt;
@@ -252,6 +254,7 @@ export class ReplicaCore implements Core {
   }
 
   current(key: string): Row | undefined {
+    if (this.queue.isNew(key)) return undefined;
     if (this.queue.isRemoving(key)) return this.queue.pending(key);
     return this.queue.pending(key) ?? this.deps.lookup(key);
   }
@@ -288,8 +291,12 @@ export class ReplicaCore implements Core {
         return;
       case 'message':
         return this.#message(input.link, input.message);
-      case 'persisted':
-        return this.#landed(this.queue.landed(input.batch));
+      case 'persisted': {
+        const batch = this.queue.landed(input.batch);
+        // Before all that follows from it, thousands of answers for instance: the disk does not wait meanwhile.
+        this.#launch();
+        return this.#landed(batch);
+      }
       case 'persist-failed':
         return this.#storeFailed(input.message);
       case 'tick':
@@ -472,12 +479,14 @@ export class ReplicaCore implements Core {
     // A batch after a failed one may be lost however well it seems to be written.
     if (this.identity.phase === 'failed') return;
     const batch = this.queue.launch();
-    if (batch !== undefined) {
-      if (!batch.announced) this.#bind(batch);
-      this.emit({ type: 'persist', batch });
-    }
+    if (batch === undefined) return;
+    if (!batch.announced) this.#bind(batch);
+    this.emit({ type: 'persist', batch });
+  }
+
+  #prepare(): void {
     const next = this.queue.upcoming();
-    if (next === undefined) return;
+    if (next === undefined || this.identity.phase === 'failed') return;
     this.#bind(next);
     this.emit({ type: 'prepare', batch: next });
   }
