@@ -111,7 +111,10 @@ export class ReplicaCore implements Core {
     for (const [origin, head] of deps.recovered.heads) this.#recover(origin, head, head);
     for (const [origin, top] of deps.recovered.tops)
       if (deps.recovered.heads.has(origin)) this.#recover(origin, 0, top);
-    this.queue = new WriteQueue(config.options.commitRowsMax, config.options.commitBytesMax);
+    const { commitRowsMax, commitBytesMax } = config.options;
+    // Not by the vector: records of origins that are forgotten are not in it.
+    const isEmpty = deps.recovered.heads.size === 0 && deps.recovered.tops.size === 0;
+    this.queue = new WriteQueue(commitRowsMax, commitBytesMax, isEmpty);
     this.acks = new Acknowledgements((effect) => this.emit(effect));
     this.detector = new FailureDetector(config.options.beatMs);
     this.sealing = new Sealing(this, {
@@ -149,6 +152,7 @@ export class ReplicaCore implements Core {
     this.#watchClock();
     this.#take(input);
     this.#launch();
+    this.#prepare();
     const wakeAt = this.timers.next();
     if (wakeAt !== this.#wakeAt) {
       this.#wakeAt = wakeAt;
@@ -266,6 +270,7 @@ export class ReplicaCore implements Core {
   }
 
   current(key: string): Row | undefined {
+    if (this.queue.isNew(key)) return undefined;
     if (this.queue.isRemoving(key)) return this.queue.pending(key);
     return this.queue.pending(key) ?? this.deps.lookup(key);
   }
@@ -302,8 +307,12 @@ export class ReplicaCore implements Core {
         return;
       case 'message':
         return this.#message(input.link, input.message);
-      case 'persisted':
-        return this.#landed(this.queue.landed(input.batch));
+      case 'persisted': {
+        const batch = this.queue.landed(input.batch);
+        // Before all that follows from it, thousands of answers for instance: the disk does not wait meanwhile.
+        this.#launch();
+        return this.#landed(batch);
+      }
       case 'persist-failed':
         return this.#storeFailed(input.message);
       case 'tick':
@@ -492,12 +501,14 @@ export class ReplicaCore implements Core {
     // A batch after a failed one may be lost however well it seems to be written.
     if (this.identity.phase === 'failed') return;
     const batch = this.queue.launch();
-    if (batch !== undefined) {
-      if (!batch.announced) this.#bind(batch);
-      this.emit({ type: 'persist', batch });
-    }
+    if (batch === undefined) return;
+    if (!batch.announced) this.#bind(batch);
+    this.emit({ type: 'persist', batch });
+  }
+
+  #prepare(): void {
     const next = this.queue.upcoming();
-    if (next === undefined) return;
+    if (next === undefined || this.identity.phase === 'failed') return;
     this.#bind(next);
     this.emit({ type: 'prepare', batch: next });
   }

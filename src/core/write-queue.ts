@@ -11,6 +11,7 @@
  * taken in so far" is waiting for the last batch, since batches are written in order.
  */
 import { dotOf, originOf, seqOf } from './entry.js';
+import { KeyFilter } from './key-filter.js';
 import type { BatchRow, Dot, OriginId, Row, StoreBatch } from './types.js';
 
 interface QueuedRow extends BatchRow {
@@ -57,13 +58,22 @@ export class WriteQueue {
   #ids = 0;
   /** Keys whose records are on their way out of the store. */
   readonly #removing = new Set<string>();
+  /** Every key that was ever put, while the store has been open since it was empty. */
+  #known: KeyFilter | undefined;
   /** Rows and bytes not yet written. */
   rows = 0;
   bytes = 0;
 
-  constructor(rowsMax: number, bytesMax: number) {
+  /** `isFirst`: the store is empty, so that what is put from now on is all that it can ever hold. */
+  constructor(rowsMax: number, bytesMax: number, isFirst: boolean) {
     this.#rowsMax = rowsMax;
     this.#bytesMax = bytesMax;
+    if (isFirst) this.#known = new KeyFilter();
+  }
+
+  /** There is certainly no record of the key, neither on its way to the store nor in it. */
+  isNew(key: string): boolean {
+    return this.#known?.mayHold(key) === false;
   }
 
   /** The newest row of the key that is on its way to the store. */
@@ -109,6 +119,7 @@ export class WriteQueue {
       inBatch.own ||= own;
       inBatch.quiet &&= quiet;
     } else {
+      if (current === undefined) this.#noteKey(key);
       const size = key.length + row.length;
       const replaces = current === undefined ? undefined : dotOf(current);
       batch.rows.set(key, { row, replaces, replaced: current, own, quiet });
@@ -119,6 +130,11 @@ export class WriteQueue {
     const origin = originOf(row);
     const seq = seqOf(row);
     if (seq > (batch.tops.get(origin) ?? 0)) batch.tops.set(origin, seq);
+  }
+
+  #noteKey(key: string): void {
+    this.#known?.add(key);
+    if (this.#known?.isFull === true) this.#known = undefined;
   }
 
   /** The record goes from the store, in a batch of its own. Nothing newer of the key may be pending. */

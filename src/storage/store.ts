@@ -70,8 +70,6 @@ export interface Store {
   readonly recovered: Recovered;
   /** The row as last written, checksum verified. Throws DAMAGED. Synchronous and never waits for a write. */
   getRow(key: string): Row | undefined;
-  /** False: there is certainly no row of the key. Costs less than to look, where the store can tell; reads just look. */
-  mayHold?(key: string): boolean;
   /** In the order of `keys`. Throws DAMAGED. */
   getRows(keys: readonly string[]): Promise<(Row | undefined)[]>;
   /** A hint that this batch is to be written next: what can be done for that while another is in flight. */
