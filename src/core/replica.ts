@@ -20,6 +20,7 @@ import { Lifecycle } from './lifecycle.js';
 import { Links } from './links.js';
 import { MemberTable } from './membership.js';
 import type { PeerMessage } from './messages.js';
+import { Offers } from './offers.js';
 import type { Peer } from './peer.js';
 import { Reconcile } from './reconcile.js';
 import { ReconcileAnswers } from './reconcile-answers.js';
@@ -36,6 +37,7 @@ const NO_COUNTS: Counters = {
   framesReceived: 0,
   framesDuplicate: 0,
   framesRelayed: 0,
+  framesFetched: 0,
   framesDropped: 0,
   gaps: 0,
   recordsReceived: 0,
@@ -82,6 +84,7 @@ export class ReplicaCore implements Core {
   readonly #links: Links;
   readonly #gossip: Gossip;
   readonly #trees: Trees;
+  readonly #offers: Offers;
   readonly #replication: Replication;
   readonly #sessions: Sessions;
   readonly #digest: Digest;
@@ -121,7 +124,8 @@ export class ReplicaCore implements Core {
       onGone: (peer, lost) => this.#gone(peer, lost),
     });
     this.#trees = new Trees(this);
-    this.#replication = new Replication(this, merge, this.#trees);
+    this.#offers = new Offers(this);
+    this.#replication = new Replication(this, merge, this.#trees, this.#offers);
     this.#gossip = new Gossip(this, this.#lifecycle, this.#links, this.#trees, (peer) =>
       this.#replication.resend(peer),
     );
@@ -339,8 +343,10 @@ export class ReplicaCore implements Core {
       if (timer === 'beat') {
         this.#gossip.beat();
         this.#reconcile.beat();
+        this.#offers.sweep();
       } else if (timer === 'announce') this.#gossip.announce();
       else if (timer === 'pulses') this.#gossip.relayPulses();
+      else if (timer === 'offers') this.#offers.tick();
       else if (timer === 'links' || timer === 'founding') this.#links.reconcile();
       else if (timer === 'pull') this.#sessions.evaluate();
       else if (timer === 'sessions') this.#sessions.sweep();
@@ -381,6 +387,10 @@ export class ReplicaCore implements Core {
         return this.#trees.pruned(peer, message.origins);
       case 'graft':
         return this.#trees.grafted(peer, message.origins);
+      case 'offer':
+        return this.#offers.onOffer(peer, message);
+      case 'fetch':
+        return this.#offers.onFetch(peer, message);
       case 'pulse':
         return this.#gossip.onPulse(peer, message);
       case 'pull':

@@ -28,6 +28,12 @@ export class VersionVector {
   /** Origins whose top is above their head. */
   #gaps = 0;
   readonly #sum: Lanes = { a: 0, b: 0 };
+  /** Counts whenever a point may have fallen. */
+  #falls = 0;
+  /** Who last asked whether it is behind this one, and as of which fall of it; origins it may be behind in. */
+  #asker: VersionVector | undefined;
+  #askerFalls = 0;
+  readonly #unchecked = new Set<OriginId>();
 
   head(origin: OriginId): number {
     return this.#points.get(origin)?.head ?? 0;
@@ -92,24 +98,34 @@ export class VersionVector {
 
   /** Takes the values as given, also lower ones: for the copy of a peer's vector, which may have lost its disk. */
   set(origin: OriginId, head: number, top: number): void {
+    this.#falls += 1;
     this.#replace(origin, this.#point(origin), head, Math.max(head, top));
   }
 
   clear(): void {
+    this.#falls += 1;
     this.#points.clear();
     this.#changed.clear();
+    this.#unchecked.clear();
     this.#gaps = 0;
     this.#sum.a = 0;
     this.#sum.b = 0;
   }
 
-  /** Whether the other has anything that this one lacks. */
+  /**
+   * Whether the other has anything that this one lacks. Asked again and again by one that only rises, as a node
+   * asks about its peers, this looks only at what changed in the other.
+   */
   isBehind(other: VersionVector): boolean {
-    this.#refresh();
-    other.#refresh();
-    if (this.#sum.a === other.#sum.a && this.#sum.b === other.#sum.b) return false;
-    for (const [origin, point] of other.#points) {
-      if (point.head > this.head(origin) || point.top > this.top(origin)) return true;
+    const unchecked = other.#unchecked;
+    if (other.#asker !== this || other.#askerFalls !== this.#falls) {
+      other.#asker = this;
+      other.#askerFalls = this.#falls;
+      for (const origin of other.#points.keys()) unchecked.add(origin);
+    }
+    for (const origin of unchecked) {
+      if (other.head(origin) > this.head(origin) || other.top(origin) > this.top(origin)) return true;
+      unchecked.delete(origin);
     }
     return false;
   }
@@ -119,6 +135,7 @@ export class VersionVector {
     point.head = head;
     point.top = top;
     this.#changed.add(origin);
+    this.#unchecked.add(origin);
   }
 
   #point(origin: OriginId): Point {
