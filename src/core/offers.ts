@@ -13,18 +13,21 @@ import type { Fetch, Offer, Push } from './messages.js';
 import type { Peer } from './peer.js';
 import type { OriginId } from './types.js';
 
-/** Frames kept to be fetched, their bytes, and for how long at least one is kept, ms. */
-const KEPT_FRAMES_MAX = 1_024;
-const KEPT_BYTES_MAX = 4_194_304;
+/** Frames kept to be fetched, their bytes, and for how long at most one is kept, ms. */
+export const KEPT_FRAMES_MAX = 1_024;
+export const KEPT_BYTES_MAX = 4_194_304;
 const KEPT_MS = 5_000;
 /** Offers on one link travel together if they come within this time, ms. */
 const OFFER_MS = 5;
 /** Most frames named by one offer or fetch; a receiver takes no more either. */
 export const OFFERED_MAX = 256;
-/** A frame that was offered and has not come after this long is asked for, ms: the tree is seldom so much slower. */
-const PATIENCE_MS = 30;
+/**
+ * A frame that was offered and has not come is asked for after half this time to all of it, ms: the tree is seldom
+ * so much slower. Drawn, so that of all those below a lost packet some ask, and pass it on to the others.
+ */
+const PATIENCE_MS = 80;
 /** Frames waited for, and peers remembered as having one; more are left to the version vectors. */
-const AWAITED_MAX = 1_024;
+export const AWAITED_MAX = 1_024;
 const OFFERERS_MAX = 4;
 
 interface Kept {
@@ -55,6 +58,10 @@ export class Offers {
 
   constructor(core: Core) {
     this.#core = core;
+  }
+
+  get sizes(): { keptFrames: number; keptBytes: number; awaited: number } {
+    return { keptFrames: this.#kept.size, keptBytes: this.#keptBytes, awaited: this.#awaited.size };
   }
 
   /** Whether the peer has said that it has this very frame. */
@@ -88,7 +95,7 @@ export class Offers {
       if (awaited !== undefined) {
         if (awaited.offerers.length < OFFERERS_MAX) awaited.offerers.push(peer);
       } else if (this.#awaited.size < AWAITED_MAX) {
-        const at = now.mono + PATIENCE_MS;
+        const at = now.mono + core.jitter(PATIENCE_MS);
         this.#awaited.set(id, { origin, to, offerers: [peer], at });
         timers.atMost('offers', at);
       }
@@ -136,7 +143,7 @@ export class Offers {
           continue;
         }
         awaited.offerers = awaited.offerers.filter((peer) => peer !== from);
-        awaited.at = now.mono + PATIENCE_MS + 2 * (from.roundTripMs ?? 0);
+        awaited.at = now.mono + this.#core.jitter(PATIENCE_MS) + 2 * (from.roundTripMs ?? 0);
         const frames = asks.get(from) ?? [];
         if (frames.length < OFFERED_MAX) frames.push([origin, to]);
         asks.set(from, frames);

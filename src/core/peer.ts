@@ -5,7 +5,7 @@ import type { OriginId } from './types.js';
 import { VersionVector } from './version-vector.js';
 
 /** Frames that one peer is remembered to have. */
-const OFFERED_REMEMBERED_MAX = 1_024;
+export const OFFERED_REMEMBERED_MAX = 1_024;
 
 export class Peer {
   readonly link: LinkId;

@@ -63,6 +63,23 @@ export interface MemberView extends MemberRow {
   readonly lastHeardMs: number | undefined;
 }
 
+export interface Sizes {
+  readonly queuedRows: number;
+  readonly queuedBytes: number;
+  readonly links: number;
+  /** Rows and removals of the member table. */
+  readonly members: number;
+  /** Origins with a tree, members with a pulse, and pulses that are held for a moment. */
+  readonly branches: number;
+  readonly pulses: number;
+  readonly held: number;
+  /** Frames kept to be fetched, and frames waited for; the most that one peer is remembered to have. */
+  readonly keptFrames: number;
+  readonly keptBytes: number;
+  readonly awaited: number;
+  readonly offeredByOne: number;
+}
+
 export class ReplicaCore implements Core {
   readonly config: ReplicaConfig;
   readonly deps: ReplicaDeps;
@@ -194,6 +211,22 @@ export class ReplicaCore implements Core {
     const heard = this.partners().filter((peer) => peer.beatAt >= mono && this.members.isMember(peer.origin));
     if ((heard.length + 1) * 2 <= this.members.active().length) return false;
     return heard.every((peer) => !this.written.isBehind(peer.vector));
+  }
+
+  /** How much there is of everything that members, links and traffic make grow; each has its cap. */
+  get sizes(): Sizes {
+    let offeredByOne = 0;
+    for (const peer of this.peers.values()) offeredByOne = Math.max(offeredByOne, peer.offered.size);
+    return {
+      queuedRows: this.queue.rows,
+      queuedBytes: this.queue.bytes,
+      links: this.linked().length,
+      members: this.members.known,
+      branches: this.#trees.size,
+      ...this.#gossip.sizes,
+      ...this.#offers.sizes,
+      offeredByOne,
+    };
   }
 
   memberViews(): MemberView[] {
