@@ -90,6 +90,12 @@ function write(message: PeerMessage): void {
     case 'graft':
       begin(14, 1);
       return texts(message.origins);
+    case 'offer':
+      begin(16, 1);
+      return pairs(message.frames);
+    case 'fetch':
+      begin(17, 1);
+      return pairs(message.frames);
     case 'pulse':
       begin(15, 3);
       text(message.origin);

@@ -20,6 +20,8 @@
  *     13 session-end     session, asked, code
  *     14 graft           [origin, ...]
  *     15 pulse           origin, counter, suspect
+ *     16 offer           [origin, to, ...]
+ *     17 fetch           [origin, to, ...]
  *     20 digest-root     vectorHash, sum
  *     21 ask-sums        question, [after, to or nil, ...]
  *     22 sums            question, [sum, ...]
@@ -62,6 +64,7 @@ import type {
   Sums,
   VectorEntry,
 } from './core/messages.js';
+import { OFFERED_MAX } from './core/offers.js';
 import { isItem } from './core/reconcile-item.js';
 import {
   FORGOTTEN,
@@ -208,6 +211,14 @@ const READERS: (MessageReader | undefined)[] = [
     origin: frame.hex('origin', 16),
     counter: frame.uint('counter'),
     suspect: frame.bool('suspect'),
+  })),
+  reader('offer', 2, (frame) => ({
+    type: 'offer',
+    frames: readPairs(frame, 'frames', SEQ_MAX, OFFERED_MAX),
+  })),
+  reader('fetch', 2, (frame) => ({
+    type: 'fetch',
+    frames: readPairs(frame, 'frames', SEQ_MAX, OFFERED_MAX),
   })),
 ];
 READERS[28] = reader('plan-ask', 4, (frame) => ({
@@ -451,9 +462,14 @@ function readOrigins(frame: FrameReader, field: string, countMax: number): Origi
   return origins;
 }
 
-function readPairs(frame: FrameReader, field: string, max: number): [OriginId, number][] {
+function readPairs(
+  frame: FrameReader,
+  field: string,
+  max: number,
+  countMax: number = FRAME_ENTRIES_MAX,
+): [OriginId, number][] {
   const pairs: [OriginId, number][] = [];
-  for (let left = frame.array(field, FRAME_ENTRIES_MAX, 2); left > 0; left--)
+  for (let left = frame.array(field, countMax, 2); left > 0; left--)
     pairs.push([frame.hex(field, 16), frame.uint(field, max)]);
   return pairs;
 }

@@ -104,6 +104,18 @@ export interface Graft {
   readonly origins: readonly OriginId[];
 }
 
+/** The sender has passed on these frames, each named by its end: ask for what does not come by itself. */
+export interface Offer {
+  readonly type: 'offer';
+  readonly frames: readonly (readonly [origin: OriginId, to: number])[];
+}
+
+/** Asks for frames that were offered. What is no longer kept is not answered. */
+export interface Fetch {
+  readonly type: 'fetch';
+  readonly frames: readonly (readonly [origin: OriginId, to: number])[];
+}
+
 /**
  * A sign of life of one member, flooded over every link of a mesh that is not full: the higher counter is the
  * newer, and of equal ones the suspicion. Whoever finds itself suspected answers with a higher counter.
@@ -272,6 +284,8 @@ export type PeerMessage =
   | Ack
   | Prune
   | Graft
+  | Offer
+  | Fetch
   | Pulse
   | Seals
   | SealsHash

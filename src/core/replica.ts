@@ -20,6 +20,7 @@ import { Lifecycle } from './lifecycle.js';
 import { Links } from './links.js';
 import { MemberTable } from './membership.js';
 import type { PeerMessage } from './messages.js';
+import { Offers } from './offers.js';
 import type { Peer } from './peer.js';
 import { Reconcile } from './reconcile.js';
 import { ReconcileAnswers } from './reconcile-answers.js';
@@ -37,6 +38,7 @@ const NO_COUNTS: Counters = {
   framesReceived: 0,
   framesDuplicate: 0,
   framesRelayed: 0,
+  framesFetched: 0,
   framesDropped: 0,
   gaps: 0,
   recordsReceived: 0,
@@ -65,6 +67,23 @@ export interface MemberView extends MemberRow {
   readonly lastHeardMs: number | undefined;
 }
 
+export interface Sizes {
+  readonly queuedRows: number;
+  readonly queuedBytes: number;
+  readonly links: number;
+  /** Rows and removals of the member table. */
+  readonly members: number;
+  /** Origins with a tree, members with a pulse, and pulses that are held for a moment. */
+  readonly branches: number;
+  readonly pulses: number;
+  readonly held: number;
+  /** Frames kept to be fetched, and frames waited for; the most that one peer is remembered to have. */
+  readonly keptFrames: number;
+  readonly keptBytes: number;
+  readonly awaited: number;
+  readonly offeredByOne: number;
+}
+
 export class ReplicaCore implements Core {
   readonly config: ReplicaConfig;
   readonly deps: ReplicaDeps;
@@ -87,6 +106,7 @@ export class ReplicaCore implements Core {
   readonly #links: Links;
   readonly #gossip: Gossip;
   readonly #trees: Trees;
+  readonly #offers: Offers;
   readonly #replication: Replication;
   readonly #sessions: Sessions;
   readonly #digest: Digest;
@@ -138,7 +158,8 @@ export class ReplicaCore implements Core {
       onGone: (peer, lost) => this.#gone(peer, lost),
     });
     this.#trees = new Trees(this);
-    this.#replication = new Replication(this, merge, this.#trees);
+    this.#offers = new Offers(this);
+    this.#replication = new Replication(this, merge, this.#trees, this.#offers);
     this.#gossip = new Gossip(this, this.#lifecycle, this.#links, this.#trees, (peer) =>
       this.#replication.resend(peer),
     );
@@ -208,6 +229,22 @@ export class ReplicaCore implements Core {
     const heard = this.partners().filter((peer) => peer.beatAt >= mono && this.members.isMember(peer.origin));
     if ((heard.length + 1) * 2 <= this.members.active().length) return false;
     return heard.every((peer) => !this.written.isBehind(peer.vector, this.sealing.isCovered));
+  }
+
+  /** How much there is of everything that members, links and traffic make grow; each has its cap. */
+  get sizes(): Sizes {
+    let offeredByOne = 0;
+    for (const peer of this.peers.values()) offeredByOne = Math.max(offeredByOne, peer.offered.size);
+    return {
+      queuedRows: this.queue.rows,
+      queuedBytes: this.queue.bytes,
+      links: this.linked().length,
+      members: this.members.known,
+      branches: this.#trees.size,
+      ...this.#gossip.sizes,
+      ...this.#offers.sizes,
+      offeredByOne,
+    };
   }
 
   memberViews(): MemberView[] {
@@ -363,8 +400,10 @@ export class ReplicaCore implements Core {
       if (timer === 'beat') {
         this.#gossip.beat();
         this.#reconcile.beat();
+        this.#offers.sweep();
       } else if (timer === 'announce') this.#gossip.announce();
       else if (timer === 'pulses') this.#gossip.relayPulses();
+      else if (timer === 'offers') this.#offers.tick();
       else if (timer === 'links' || timer === 'founding') this.#links.reconcile();
       else if (timer === 'pull') this.#sessions.evaluate();
       else if (timer === 'sessions') this.#sessions.sweep();
@@ -410,6 +449,10 @@ export class ReplicaCore implements Core {
         return this.#trees.pruned(peer, message.origins);
       case 'graft':
         return this.#trees.grafted(peer, message.origins);
+      case 'offer':
+        return this.#offers.onOffer(peer, message);
+      case 'fetch':
+        return this.#offers.onFetch(peer, message);
       case 'pulse':
         return this.#gossip.onPulse(peer, message);
       case 'pull':

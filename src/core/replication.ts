@@ -28,6 +28,7 @@ import {
 import { stampCounter, stampFromHex, stampMs } from './hlc.js';
 import type { LocalOp, LocalWrite } from './io.js';
 import type { Push } from './messages.js';
+import type { Offers } from './offers.js';
 import type { Peer } from './peer.js';
 import type { Trees } from './trees.js';
 import type { OriginId, Records, Row, StampHex } from './types.js';
@@ -113,13 +114,15 @@ export class Replication {
   readonly #merge: Merge;
   readonly #acks: Acknowledgements;
   readonly #trees: Trees;
+  readonly #offers: Offers;
   readonly #accepted = new Map<Batch, Acceptance>();
 
-  constructor(core: Core, merge: Merge, trees: Trees) {
+  constructor(core: Core, merge: Merge, trees: Trees, offers: Offers) {
     this.#core = core;
     this.#merge = merge;
     this.#acks = core.acks;
     this.#trees = trees;
+    this.#offers = offers;
   }
 
   // Local writes.
@@ -351,8 +354,11 @@ export class Replication {
     const core = this.#core;
     const peers = this.#trees
       .children(push.origin)
-      .filter((peer) => peer !== from && !peer.congested && peer.vector.head(push.origin) < push.to);
+      .filter((peer) => peer !== from && !peer.congested && peer.vector.head(push.origin) < push.to)
+      .filter((peer) => !this.#offers.hasOffered(peer, push));
     core.counters.framesRelayed += peers.length;
-    this.#push(peers, push.frame === 0 ? push : { ...push, frame: 0 });
+    const relayed = push.frame === 0 ? push : { ...push, frame: 0 };
+    this.#push(peers, relayed);
+    this.#offers.passedOn(relayed, peers, from);
   }
 }

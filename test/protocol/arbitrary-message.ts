@@ -147,6 +147,8 @@ export const messages: { [Type in PeerMessage['type']]: fc.Arbitrary<Extract<Pee
     ack: shape({ type: type('ack'), flushed: fc.boolean(), frames: fc.array(uint, { maxLength: 40 }) }),
     prune: shape({ type: type('prune'), origins: fc.array(origin, { maxLength: 40 }) }),
     graft: shape({ type: type('graft'), origins: fc.array(origin, { maxLength: 40 }) }),
+    offer: shape({ type: type('offer'), frames: pairs(seq) }),
+    fetch: shape({ type: type('fetch'), frames: pairs(seq) }),
     pulse: shape({ type: type('pulse'), origin, counter: uint, suspect: fc.boolean() }),
     seals: shape({
       type: type('seals'),

@@ -30,6 +30,7 @@ import {
 import type { Effect, Input, LinkId, LocalOp } from '../../src/core/io.js';
 import type { PeerMessage, Push } from '../../src/core/messages.js';
 import type { OriginId, Row, StampHex, StoreBatch } from '../../src/core/types.js';
+import { overCap } from './caps.js';
 import type { Image } from './disk.js';
 import { EndedOrigins } from './ended.js';
 import { Violation } from './faults.js';
@@ -239,6 +240,8 @@ export class Oracle {
         'caps',
         `${node.name} counts ${queue.rows} rows, ${queue.bytes} and ${acks.bytes} bytes`,
       );
+    const over = overCap(core);
+    if (over !== undefined) throw new Violation('caps', `${node.name} holds ${over}`);
     // One more: the digest's survey.
     if (node.scans.size > options.sessionsServedMax + 1)
       throw new Violation('caps', `${node.name} serves ${node.scans.size} scans`);
