@@ -14,16 +14,16 @@ import type { Range, Value } from '../read-store.js';
 import type { RowScan } from '../service.js';
 import type { RowCursor, Store } from '../storage/store.js';
 import { decodeRow } from '../values.js';
+import { Pages, pickEntry, pickKey, pickValue } from './pages.js';
+import { Turns } from './turns.js';
 
-/** Keys looked up before the event loop gets its turn. */
-const LOOKUPS_PER_SLICE = 64;
-/** Rows fetched from the store at once by a scan, and their bytes. */
-const SCAN_ROWS = 512;
+/** Bytes fetched from the store at once by a scan. */
 const SCAN_BYTES = 262_144;
 
 export class Reads {
   #store: Store;
   readonly #cache: Cache<Value>;
+  readonly #turns = new Turns();
   /** Throws NOT_READY, REMOVED or CLOSED while this node may not answer. */
   readonly #gate: () => void;
   #open = false;
@@ -62,7 +62,7 @@ export class Reads {
   }
 
   async getMany(keys: readonly string[]): Promise<(Value | undefined)[]> {
-    return this.#inSlices(keys, (key) => this.getSync(key));
+    return this.#turns.map(keys, (key) => this.getSync(key));
   }
 
   readRow(key: string): Row | undefined {
@@ -71,7 +71,7 @@ export class Reads {
   }
 
   async readRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
-    return this.#inSlices(keys, (key) => this.readRow(key));
+    return this.#turns.map(keys, (key) => this.readRow(key));
   }
 
   /** Live rows of the range, from one consistent view. */
@@ -81,18 +81,16 @@ export class Reads {
     return new LiveScan(this.#store.rows(bounds), limit ?? Number.POSITIVE_INFINITY);
   }
 
-  async *keys(range: Range): AsyncGenerator<string, void, undefined> {
-    for await (const { keys } of this.#pages(range)) yield* keys;
+  keys(range: Range): AsyncIterableIterator<string> {
+    return new Pages(() => this.scan(range), pickKey);
   }
 
-  async *values(range: Range): AsyncGenerator<Value, void, undefined> {
-    for await (const { keys, rows } of this.#pages(range))
-      for (let i = 0; i < keys.length; i++) yield decodeRow(keys[i]!, rows[i]!).value;
+  values(range: Range): AsyncIterableIterator<Value> {
+    return new Pages(() => this.scan(range), pickValue);
   }
 
-  async *entries(range: Range): AsyncGenerator<[string, Value], void, undefined> {
-    for await (const { keys, rows } of this.#pages(range))
-      for (let i = 0; i < keys.length; i++) yield [keys[i]!, decodeRow(keys[i]!, rows[i]!).value];
+  entries(range: Range): AsyncIterableIterator<[string, Value]> {
+    return new Pages(() => this.scan(range), pickEntry);
   }
 
   /** These keys were written. */
@@ -118,28 +116,6 @@ export class Reads {
         `the entry is of kind ${kindOf(row)}, written by a newer version: upgrade this host`,
       );
     return row;
-  }
-
-  async #inSlices<T>(keys: readonly string[], look: (key: string) => T): Promise<T[]> {
-    const out: T[] = [];
-    for (let i = 0; i < keys.length; i++) {
-      if (i > 0 && i % LOOKUPS_PER_SLICE === 0) await new Promise(setImmediate);
-      out.push(look(keys[i]!));
-    }
-    return out;
-  }
-
-  async *#pages(range: Range): AsyncGenerator<{ keys: readonly string[]; rows: readonly Row[] }> {
-    const scan = this.scan(range);
-    try {
-      for (;;) {
-        const page = await scan.next(SCAN_ROWS);
-        if (page.keys.length === 0) return;
-        yield page;
-      }
-    } finally {
-      await scan.close();
-    }
   }
 }
 
