@@ -137,6 +137,11 @@ export const HTTP_DEFAULTS = {
   pageLimitMax: 1_000,
   /** A page ends early above this many bytes of rows (it always holds one entry). */
   pageBytesMax: 4_194_304,
+  /** Backups in progress; each holds a snapshot of the store, so that what is deleted meanwhile stays on the disk. */
+  backupsMax: 2,
+  /** A backup whose reader takes nothing for this long is given up, and one that takes longer in all, ms. */
+  backupStallMs: 60_000,
+  backupMsMax: 21_600_000,
 } as const;
 
 export type HttpLimits = Widen<typeof HTTP_DEFAULTS>;

@@ -84,6 +84,11 @@ export interface NodeService {
   digest(): Promise<DigestReport>;
   /** Key and stamp of each entry (tombstones included) in one bucket of `digest`. */
   digestBucket(bucket: number): Promise<{ key: string; stamp: StampHex }[]>;
+  /**
+   * The bytes of a backup of this node (storage/backup-format.ts), from one snapshot, which is held until the end or
+   * `return()`. Throws NOT_READY, DAMAGED, CLOSED.
+   */
+  backup(): AsyncIterableIterator<Uint8Array>;
   /** Compares all members at equal vectors. */
   verify(timeoutMs: number): Promise<VerifyReport>;
 }

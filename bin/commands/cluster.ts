@@ -119,6 +119,11 @@ function renderStatus(status: Status): string {
     `queues     ${counted(queues.pendingRows, 'record')} (${bytes(queues.pendingBytes)}) to write, ${counted(queues.unacknowledged, 'write')} to acknowledge`,
   ];
   lines.push(`digest     ${digestLine(status.digest)}`);
+  const { restored } = status.store ?? {};
+  if (restored !== undefined) {
+    const ageMs = Date.now() - Date.parse(restored.takenAt);
+    lines.push(`restored   from a backup of ${printable(restored.node)} taken ${duration(ageMs)} ago`);
+  }
   if (bootstrap !== undefined) lines.push(`bootstrap  ${bootstrapText(bootstrap)}`);
   if (issues.length === 0) lines.push(`health     ${ready ? pc.green('no issues') : 'no issues'}`);
   for (const { code, message } of issues)

@@ -187,6 +187,8 @@ export class Gossip {
     if (beat.whole) peer.vector.clear();
     for (const [origin, head, top] of beat.vector) peer.vector.set(origin, head, top);
     this.#lifecycle.consider(peer);
+    if (peer.clusterUid === core.identity.uid && beat.membersHash === core.members.hash)
+      this.#lifecycle.met();
     this.#compare(peer, beat);
     if (joined) this.#resend(peer);
     if (peer.vector.top(core.identity.origin) > core.taken.top(core.identity.origin)) this.#originLost();

@@ -188,6 +188,11 @@ export class ReplicaCore implements Core {
     return this.identity.phase === 'ready';
   }
 
+  /** Restored from a backup, and has met no member of its cluster since: it takes no writes. */
+  get unmet(): boolean {
+    return this.#lifecycle.unmet;
+  }
+
   get bootstrap(): BootstrapProgress | undefined {
     return this.#sessions.progress;
   }
@@ -652,6 +657,11 @@ export class ReplicaCore implements Core {
       throw new ReadmeshError('REMOVED', 'this node was removed from its cluster: ask another');
     if (phase === 'failed')
       throw new ReadmeshError('STORE_FAILED', 'the store of this node has failed: ask another');
+    if (this.#lifecycle.unmet)
+      throw new ReadmeshError(
+        'NOT_READY',
+        'this node was restored from a backup and has met no member of its cluster yet: ask another, or start it without --join if there is no other',
+      );
     if (phase !== 'ready')
       throw new ReadmeshError(
         'NOT_READY',

@@ -111,6 +111,10 @@ export class FakeNode implements NodeService {
     return Promise.resolve([]);
   }
 
+  async *backup(): AsyncGenerator<Uint8Array, void, undefined> {
+    yield new Uint8Array(0);
+  }
+
   verify(): ReturnType<NodeService['verify']> {
     return Promise.resolve({ identical: true, entries: this.rows.size, members: [], differing: [] });
   }

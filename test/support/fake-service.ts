@@ -165,6 +165,10 @@ export class FakeService implements NodeService {
     return this.bucket;
   }
 
+  async *backup(): AsyncGenerator<Uint8Array, void, undefined> {
+    yield new Uint8Array(0);
+  }
+
   async verify(): Promise<VerifyReport> {
     if (this.hang) await new Promise(() => {});
     return {
