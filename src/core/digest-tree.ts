@@ -12,9 +12,10 @@
  * leaf, its block and the root; a range is summed over whole blocks and the leaves at its two ends; finding a leaf
  * is two binary searches. A million keys are 2,000 leaves of about 200 bytes.
  */
+import { BoundIndex } from './bound-index.js';
 import { DigestSum, SUM_BYTES } from './digest-sum.js';
 import type { EntryDigest } from './entry-hash.js';
-import { compareKeys, isPlainKey } from './key-order.js';
+import { compareKeys } from './key-order.js';
 
 /** Keys of a new leaf. */
 export const LEAF_KEYS = 512;
@@ -37,8 +38,10 @@ export class Leaf extends DigestSum {
 }
 
 interface Block {
-  leaves: Leaf[];
+  readonly leaves: readonly Leaf[];
   readonly total: DigestSum;
+  /** Made when it is first needed. */
+  index: BoundIndex | undefined;
 }
 
 interface Place {
@@ -49,14 +52,13 @@ interface Place {
 export class DigestTree {
   readonly root = new DigestSum();
   #blocks: Block[];
-  /** Bounds that do not compare as JavaScript compares text. */
-  #odd = 0;
+  /** Of the blocks' first bounds; made when it is first needed. */
+  #index: BoundIndex | undefined;
 
   /** `leaves`: in order, the first one's bound being where the tree begins. */
   constructor(leaves: readonly Leaf[] = [new Leaf('')]) {
     this.#blocks = blocksOf(leaves);
     for (const block of this.#blocks) this.root.addSum(block.total);
-    for (const leaf of leaves) if (!isPlainKey(leaf.after)) this.#odd += 1;
   }
 
   get size(): number {
@@ -76,9 +78,8 @@ export class DigestTree {
 
   /** What the key had goes, what it has comes; either may be nothing. Returns the leaf. */
   change(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): Leaf {
-    const plain = this.#isPlain(key);
-    const block = this.#blocks[this.#blockOf(key, plain)]!;
-    const leaf = block.leaves[leafIndex(block.leaves, key, plain)]!;
+    const block = this.#blocks[this.#blockOf(key)]!;
+    const leaf = block.leaves[leafWithin(block, key)]!;
     if (old !== undefined) {
       leaf.remove(old);
       block.total.remove(old);
@@ -161,18 +162,13 @@ export class DigestTree {
       to === undefined
         ? { block: this.#blocks.length - 1, leaf: this.#blocks.at(-1)!.leaves.length }
         : this.#startingAt(to)!;
-    for (const old of this.within(after, to)) {
-      this.root.subtractSum(old);
-      if (!isPlainKey(old.after)) this.#odd -= 1;
-    }
-    for (const leaf of leaves) {
-      this.root.addSum(leaf);
-      if (!isPlainKey(leaf.after)) this.#odd += 1;
-    }
+    for (const old of this.within(after, to)) this.root.subtractSum(old);
+    for (const leaf of leaves) this.root.addSum(leaf);
     const before = this.#blocks[from.block]!.leaves.slice(0, from.leaf);
     const behind = this.#blocks[end.block]!.leaves.slice(end.leaf);
     const blocks = blocksOf([...before, ...leaves, ...behind]);
     this.#blocks.splice(from.block, end.block - from.block + 1, ...blocks);
+    this.#index = undefined;
   }
 
   /** Joins neighbours that are small together. Those that are to be told apart stay. */
@@ -194,7 +190,7 @@ export class DigestTree {
     }
     if (!changed) return;
     this.#blocks = blocksOf(merged);
-    this.#odd = merged.filter((leaf) => !isPlainKey(leaf.after)).length;
+    this.#index = undefined;
   }
 
   /** The leaves as they are, in a few bytes each. */
@@ -242,24 +238,13 @@ export class DigestTree {
   }
 
   #find(key: string): Place {
-    const plain = this.#isPlain(key);
-    const block = this.#blockOf(key, plain);
-    return { block, leaf: leafIndex(this.#blocks[block]!.leaves, key, plain) };
+    const block = this.#blockOf(key);
+    return { block, leaf: leafWithin(this.#blocks[block]!, key) };
   }
 
-  #isPlain(key: string): boolean {
-    return this.#odd === 0 && isPlainKey(key);
-  }
-
-  #blockOf(key: string, plain: boolean): number {
-    let low = 0;
-    let high = this.#blocks.length - 1;
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (isBelow(this.#blocks[middle]!.leaves[0]!.after, key, plain)) low = middle;
-      else high = middle - 1;
-    }
-    return low;
+  #blockOf(key: string): number {
+    this.#index ??= new BoundIndex(this.#blocks.map(({ leaves }) => leaves[0]!.after));
+    return this.#index.find(key);
   }
 
   #boundAfter(block: number, leaf: number): string | undefined {
@@ -277,27 +262,28 @@ export class DigestTree {
   }
 }
 
-/** Which of the leaves, in order, holds the key; the first, if it lies below all of them. `plain`: all keys are. */
-export function leafIndex(leaves: readonly Leaf[], key: string, plain = false): number {
+function leafWithin(block: Block, key: string): number {
+  block.index ??= new BoundIndex(block.leaves.map(({ after }) => after));
+  return block.index.find(key);
+}
+
+/** Which of the leaves, in order, holds the key; the first, if it lies below all of them. */
+export function leafIndex(leaves: readonly Leaf[], key: string): number {
   let first = 0;
   let last = leaves.length - 1;
   while (first < last) {
     const middle = (first + last + 1) >> 1;
-    if (isBelow(leaves[middle]!.after, key, plain)) first = middle;
+    if (compareKeys(leaves[middle]!.after, key) < 0) first = middle;
     else last = middle - 1;
   }
   return first;
-}
-
-function isBelow(bound: string, key: string, plain: boolean): boolean {
-  return plain ? bound < key : compareKeys(bound, key) < 0;
 }
 
 function blocksOf(leaves: readonly Leaf[]): Block[] {
   const blocks: Block[] = [];
   const size = leaves.length <= BLOCK_LEAVES_MAX ? BLOCK_LEAVES_MAX : BLOCK_LEAVES_MAX / 2;
   for (let at = 0; at < leaves.length; at += size) {
-    const block = { leaves: leaves.slice(at, at + size), total: new DigestSum() };
+    const block: Block = { leaves: leaves.slice(at, at + size), total: new DigestSum(), index: undefined };
     for (const leaf of block.leaves) block.total.addSum(leaf);
     blocks.push(block);
   }

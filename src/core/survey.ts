@@ -158,7 +158,9 @@ export class Survey {
     this.#leafRows += 1;
     this.#position = key;
     this.order.onRow?.(key, row);
-    if (!this.#touched.has(key)) this.leaves.at(-1)!.add(digestEntry(key, row));
+    // Most slices see no write; looking a key up would hash it.
+    if (this.#touched.size > 0 && this.#touched.has(key)) return;
+    this.leaves.at(-1)!.add(digestEntry(key, row));
   }
 
   #cutBelow(key: string | undefined): void {
