@@ -9,9 +9,9 @@
  * spare is told to take over at once (`graft`). A parent that is overtaken in two rounds running is replaced:
  * once may be a lost packet.
  *
- * Where this node passes an origin's frames on, its spare sends them, too. A tree alone has no second way: a packet
- * lost near its root makes everybody below wait for a retransmission, which takes longer than to cross the
- * world. So whoever others depend on has two ways in; leaves, which are most, have one.
+ * Where this node passes an origin's frames on to several others, its spare sends them, too: a packet lost near
+ * the root of a tree would else make many below wait until they fetch what was offered to them (offers.ts). Leaves,
+ * which are most, have one way in.
  *
  * Nothing here decides about correctness: a wrong tree costs a duplicate, or a catch-up session.
  */
@@ -24,7 +24,10 @@ const OVERTAKEN_MS = 10;
 /** Rounds in a row after which it is replaced. */
 const ROUNDS_MAX = 2;
 
-/** Peers that want an origin's payloads from this node, from which on it has two ways in itself. */
+/**
+ * Peers that want an origin's payloads from this node, from which on it has two ways in itself. Fewer make for
+ * somewhat earlier payloads, and many more that come twice.
+ */
 const CHILDREN_MIN = 3;
 
 interface Branch {

@@ -184,7 +184,8 @@ describe.each(['the embedded replica', 'the light client'] as const)('calls that
     await fc.assert(
       fc.asyncProperty(fc.array(key, { minLength: 1, maxLength: 30 }), fc.nat(5), async (keys, turns) => {
         const one = await openReplica({ data, name: 'one', listen: '127.0.0.1:0' });
-        const store = face === 'the light client' ? await connect({ hosts: [one.address!], timeoutMs: 500 }) : one;
+        const store =
+          face === 'the light client' ? await connect({ hosts: [one.address!], timeoutMs: 500 }) : one;
         const values = keys.map(() => ++runs);
         const writes = keys.map((each, i) => store.put(`${runs}/${each}/${i}`, values[i]!));
         const names = keys.map((each, i) => `${runs}/${each}/${i}`);
