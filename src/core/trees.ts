@@ -30,6 +30,9 @@ const ROUNDS_MAX = 2;
  */
 const CHILDREN_MIN = 3;
 
+/** Links on which a member without trees asks for everything. */
+const GRAFTED_WHOLE_MAX = 2;
+
 interface Branch {
   /** Get this origin's payloads from here. Few, as a rule. */
   children: Peer[];
@@ -81,8 +84,9 @@ export class Trees {
   accepted(peer: Peer): void {
     const core = this.#core;
     if (!isSparse(core)) return this.#wanted(peer, this.#branches.keys());
-    if (this.#branches.size * 2 < core.members.active().length)
-      core.send(peer, { type: 'graft', origins: [] });
+    // A newcomer has no trees. Two ways in will do for it: everybody else offers.
+    const isNew = this.#branches.size * 2 < core.members.active().length;
+    if (isNew && core.linked().length <= GRAFTED_WHOLE_MAX) core.send(peer, { type: 'graft', origins: [] });
   }
 
   /** The link is gone: spares take over. */
