@@ -70,7 +70,7 @@ export interface FleetReport {
 const STEP_MS = 100;
 const WAIT_MAX_MS = 120_000;
 /** What nodes hold is looked at so often. */
-const CHECK_MS = 500;
+const CHECK_MS = 2_000;
 /** What a joiner sends and gets is counted for so long after all know it. */
 const JOIN_WATCH_MS = 10_000;
 

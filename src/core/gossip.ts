@@ -226,7 +226,8 @@ export class Gossip {
   #tellMembers(peer: Peer, all: boolean): void {
     const { members, identity, config } = this.#core;
     if (identity.uid === '') return;
-    const rows = all ? members.rows() : members.rows().filter((row) => row.name === config.name);
+    const own = members.row(config.name);
+    const rows = all ? members.rows() : own === undefined ? [] : [own];
     this.#core.send(peer, { type: 'members', rows, removed: all ? members.removed() : [] });
   }
 

@@ -9,9 +9,9 @@
  * spare is told to take over at once (`graft`). A parent that is overtaken in two rounds running is replaced:
  * once may be a lost packet.
  *
- * Where this node passes an origin's frames on, its spare sends them, too. A tree alone has no second way: a packet
- * lost near its root makes everybody below wait for a retransmission, which takes longer than to cross the
- * world. So whoever others depend on has two ways in; leaves, which are most, have one.
+ * Where this node passes an origin's frames on to several others, its spare sends them, too: a packet lost near
+ * the root of a tree would else make many below wait until they fetch what was offered to them (offers.ts). Leaves,
+ * which are most, have one way in.
  *
  * Nothing here decides about correctness: a wrong tree costs a duplicate, or a catch-up session.
  */
@@ -24,8 +24,14 @@ const OVERTAKEN_MS = 10;
 /** Rounds in a row after which it is replaced. */
 const ROUNDS_MAX = 2;
 
-/** Peers that want an origin's payloads from this node, from which on it has two ways in itself. */
+/**
+ * Peers that want an origin's payloads from this node, from which on it has two ways in itself. Fewer make for
+ * somewhat earlier payloads, and many more that come twice.
+ */
 const CHILDREN_MIN = 3;
+
+/** Links on which a member without trees asks for everything. */
+const GRAFTED_WHOLE_MAX = 2;
 
 interface Branch {
   /** Get this origin's payloads from here. Few, as a rule. */
@@ -78,8 +84,9 @@ export class Trees {
   accepted(peer: Peer): void {
     const core = this.#core;
     if (!isSparse(core)) return this.#wanted(peer, this.#branches.keys());
-    if (this.#branches.size * 2 < core.members.active().length)
-      core.send(peer, { type: 'graft', origins: [] });
+    // A newcomer has no trees. Two ways in will do for it: everybody else offers.
+    const isNew = this.#branches.size * 2 < core.members.active().length;
+    if (isNew && core.linked().length <= GRAFTED_WHOLE_MAX) core.send(peer, { type: 'graft', origins: [] });
   }
 
   /** The link is gone: spares take over. */

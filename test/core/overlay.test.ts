@@ -88,10 +88,10 @@ describe('the tree of an origin', () => {
     expect(linksOf(bench.tell(1, push(9, 0, 1)), 'push')).toEqual([2]);
   });
 
-  test('asks for a second way in where two others depend on this node, and only there', () => {
+  test('asks for a second way in where three others depend on this node, and only there', () => {
     const bench = new Bench();
-    for (const i of [1, 2, 3, 4]) bench.link(i);
-    round(bench, 1, [1, 2, 3, 4]);
+    for (const i of [1, 2, 3, 4, 5]) bench.link(i);
+    round(bench, 1, [1, 2, 3, 4, 5]);
     bench.tell(2, { type: 'prune', origins: [origin(9)] });
     expect(linksOf(round(bench, 2, [1, 2]), 'graft')).toEqual([2]);
     bench.tell(3, { type: 'prune', origins: [origin(9)] });
