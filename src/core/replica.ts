@@ -609,7 +609,6 @@ export class ReplicaCore implements Core {
   #storeFailed(message: string): void {
     this.identity.phase = 'failed';
     this.queue.drop();
-    this.#replication.drop();
     this.acks.failAll(
       'STORE_FAILED',
       `the store failed, so the outcome is unknown (${message}): retry with the same stamp`,

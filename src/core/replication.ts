@@ -103,19 +103,12 @@ export class Merge {
   }
 }
 
-interface Acceptance {
-  readonly writes: PendingWrite[];
-  /** Records that answer writes which changed nothing. */
-  readonly covers: Map<string, Row>;
-}
-
 export class Replication {
   readonly #core: Core;
   readonly #merge: Merge;
   readonly #acks: Acknowledgements;
   readonly #trees: Trees;
   readonly #offers: Offers;
-  readonly #accepted = new Map<Batch, Acceptance>();
 
   constructor(core: Core, merge: Merge, trees: Trees, offers: Offers) {
     this.#core = core;
@@ -135,12 +128,11 @@ export class Replication {
     let bytes = 0;
     for (const op of write.ops) bytes += op.key.length + op.value.length + 64;
     const batch = queue.batch(write.ops.length, bytes);
-    const acceptance = this.#acceptance(batch);
     let superseded = false;
     let answer: Row = NO_VALUE;
     let givenStamp: StampHex | undefined;
     for (const op of write.ops) {
-      answer = this.#apply(batch, acceptance, op);
+      answer = this.#apply(batch, op);
       givenStamp = op.stamp;
       // A stamp that this node gave is only known from the record that won, or is that of the one that covers it.
       superseded ||= givenStamp !== undefined && givenStamp !== stampHexOf(answer);
@@ -156,7 +148,7 @@ export class Replication {
       done: false,
       group: undefined,
     };
-    acceptance.writes.push(pending);
+    batch.writes.push(pending);
     this.#acks.accept(pending);
     core.timers.atMost('acks', pending.deadline);
     if (batch.ownTo > 0) queue.raiseHead(batch, identity.origin, batch.ownTo);
@@ -225,30 +217,23 @@ export class Replication {
 
   /** The batch is written: announce what it holds, push what was accepted in it, settle who waits for no one else. */
   landed(batch: Batch): void {
-    const acceptance = this.#accepted.get(batch);
-    if (acceptance === undefined) return;
-    this.#accepted.delete(batch);
+    const { writes } = batch;
+    if (writes.length === 0) return;
     const { config } = this.#core;
     const frame = this.#acks.nextFrame();
-    const { writes } = acceptance;
     const written = new Set([config.host]);
     const flushed = new Set(config.flushes ? [config.host] : []);
     const group: Group = { frame, push: undefined, bytes: 0, written, flushed, writes };
     const wanted = this.#acks.open(group);
     const peers = this.#core.partners().filter((peer) => !peer.congested);
     if (!wanted && (batch.ownTo === 0 || peers.length === 0)) return;
-    const push = this.#frameOf(batch, acceptance, wanted ? frame : 0);
+    const push = this.#frameOf(batch, wanted ? frame : 0);
     if (wanted) {
       let bytes = 0;
       for (let i = 0; i < push.keys.length; i++) bytes += push.keys[i]!.length + push.rows[i]!.length;
       this.#acks.keep(group, push, bytes);
     }
     this.#push(peers, push);
-  }
-
-  /** The store failed: nothing that was accepted counts. */
-  drop(): void {
-    this.#accepted.clear();
   }
 
   #admit(write: LocalWrite): void {
@@ -278,7 +263,7 @@ export class Replication {
   }
 
   /** Merges one operation. Returns its record, or the one already here that covers it. */
-  #apply(batch: Batch, acceptance: Acceptance, op: LocalOp): Row {
+  #apply(batch: Batch, op: LocalOp): Row {
     const core = this.#core;
     const { hlc, identity, taken, queue, deps } = core;
     const { key, kind, value } = op;
@@ -299,7 +284,7 @@ export class Replication {
     const seq = taken.head(origin) + 1;
     const row = makeLocalRow(key, kind, { ms, counter, writer }, { origin, seq }, value, deps.checksum);
     if (current !== undefined && compareEntries(row, current) <= 0) {
-      acceptance.covers.set(key, current);
+      batch.covers.set(key, current);
       return current;
     }
     hlc.receive(ms, counter);
@@ -313,16 +298,7 @@ export class Replication {
     return row;
   }
 
-  #acceptance(batch: Batch): Acceptance {
-    let acceptance = this.#accepted.get(batch);
-    if (acceptance === undefined) {
-      acceptance = { writes: [], covers: new Map() };
-      this.#accepted.set(batch, acceptance);
-    }
-    return acceptance;
-  }
-
-  #frameOf(batch: Batch, acceptance: Acceptance, frame: number): Push {
+  #frameOf(batch: Batch, frame: number): Push {
     const { identity, taken } = this.#core;
     const keys: string[] = [];
     const rows: Row[] = [];
@@ -331,7 +307,7 @@ export class Replication {
       keys.push(key);
       rows.push(queued.row);
     }
-    for (const [key, row] of acceptance.covers) {
+    for (const [key, row] of batch.covers) {
       if (batch.rows.get(key)?.own === true) continue;
       keys.push(key);
       rows.push(row);

@@ -7,10 +7,14 @@
  * The queue is also the memory of what is still on its way: `pending(key)` gives the newest row that is not
  * yet written, so that two merges of one key never race and the newer never loses.
  *
- * What must wait for a batch (acknowledgements, relays, receipts) stands in its `whenWritten`. Waiting for "all that was
- * taken in so far" is waiting for the last batch, since batches are written in order.
+ * What must wait for a batch (acknowledgements, relays, receipts) stands in the batch itself: its `writes` and its
+ * `whenWritten`. Waiting for "all that was taken in so far" is waiting for the last batch, since batches are written
+ * in order. Nothing else keeps a table of batches, for the reason that request-table.ts gives: with each table that
+ * is rebuilt all that stood in the former ones would live on until the next full collection.
  */
+import type { PendingWrite } from './acknowledgements.js';
 import { dotOf, originOf, seqOf } from './entry.js';
+import type { EntryDigest } from './entry-hash.js';
 import { KeyFilter } from './key-filter.js';
 import type { BatchRow, Dot, OriginId, Row, StoreBatch } from './types.js';
 
@@ -23,6 +27,9 @@ interface QueuedRow extends BatchRow {
   own: boolean;
   /** Only the dot differs from what was known: nothing to tell watchers. */
   quiet: boolean;
+  /** Hashes of `replaced` and of `row`, once the batch takes nothing more (digest.ts). */
+  oldDigest: EntryDigest | undefined;
+  newDigest: EntryDigest | undefined;
 }
 
 export class Batch implements StoreBatch {
@@ -39,6 +46,10 @@ export class Batch implements StoreBatch {
   ownOrigin: OriginId = '';
   ownFrom = 0;
   ownTo = 0;
+  /** Accepted here in this batch, in order. */
+  readonly writes: PendingWrite[] = [];
+  /** Records that answer those of them which changed nothing. */
+  readonly covers = new Map<string, Row>();
   /** The store was told of it while it waited. */
   announced = false;
   /** Run in order once the batch is written. Dropped when it failed. */
@@ -122,7 +133,15 @@ export class WriteQueue {
       if (current === undefined) this.#noteKey(key);
       const size = key.length + row.length;
       const replaces = current === undefined ? undefined : dotOf(current);
-      batch.rows.set(key, { row, replaces, replaced: current, own, quiet });
+      batch.rows.set(key, {
+        row,
+        replaces,
+        replaced: current,
+        own,
+        quiet,
+        oldDigest: undefined,
+        newDigest: undefined,
+      });
       batch.bytes += size;
       this.rows += 1;
       this.bytes += size;
