@@ -72,6 +72,8 @@ export const HOST_DEFAULTS = {
   redialMaxMs: 5_000,
   /** Decoded values kept in memory, bytes (estimated). */
   cacheBytesMax: 67_108_864,
+  /** Encoded values kept for the answers to light clients, bytes; taken as they are read. */
+  encodedCacheBytesMax: 67_108_864,
 } as const;
 
 type Widen<T> = { -readonly [K in keyof T]: T[K] extends number ? number : T[K] };
@@ -81,7 +83,11 @@ export type HostOptions = Widen<typeof HOST_DEFAULTS>;
 export type CoreOptions = ClusterOptions & HostOptions;
 
 /** Options that may be 0, which turns what they bound off. */
-export const MAY_BE_ZERO: readonly string[] = ['cacheBytesMax', 'bootstrapBytesPerSecond'];
+export const MAY_BE_ZERO: readonly string[] = [
+  'cacheBytesMax',
+  'encodedCacheBytesMax',
+  'bootstrapBytesPerSecond',
+];
 
 export const CORE_DEFAULTS: CoreOptions = { ...CLUSTER_DEFAULTS, ...HOST_DEFAULTS };
 

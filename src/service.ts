@@ -4,6 +4,7 @@
  * their writer encoded. Implemented by node.ts.
  */
 import type { Row, StampHex } from './core/types.js';
+import type { EncodedCache } from './encoded-cache.js';
 import type { Range, Receipt, Status } from './read-store.js';
 
 /** One operation of a write, already encoded. */
@@ -68,6 +69,11 @@ export interface DigestReport {
 export interface NodeService {
   /** Milliseconds of the node's hybrid logical clock; a client merges it before it stamps. */
   clockMs(): number;
+  /**
+   * Values that may be answered without a look at the disk, at this moment and no later; undefined while this node
+   * answers no reads from its own data. Whoever has just read a live row of it may put it there, in the same step.
+   */
+  readonly encoded?: EncodedCache | undefined;
   /** The live row; a promise only when a peer has to be asked for it. Throws NOT_READY, DAMAGED, CLOSED. */
   readRow(key: string): Row | undefined | Promise<Row | undefined>;
   readRows(keys: readonly string[]): Promise<(Row | undefined)[]>;

@@ -7,6 +7,7 @@ import { assertKey } from '../core/entry.js';
 import { isStampHex } from '../core/hlc.js';
 import { restoredOf } from '../core/lifecycle.js';
 import type { Row } from '../core/types.js';
+import type { EncodedCache } from '../encoded-cache.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { createHttpHandler } from '../http.js';
 import { type CoreOptions, TRANSPORT_DEFAULTS } from '../options.js';
@@ -149,7 +150,7 @@ export class Node implements NodeService {
           addresses: () => this.#driver.core.sourceAddresses(),
           valueBytesMax: checked.tuning.valueBytesMax,
         });
-    this.reads = new Reads(folder.store, checked.tuning.cacheBytesMax, () => this.#gate());
+    this.reads = new Reads(folder.store, checked.tuning, () => this.#gate());
     this.#makeDriver = (opened) => this.#driverOf(opened, options, checked);
     this.#driver = this.#makeDriver(folder);
     this.#noteLosses(folder);
@@ -180,6 +181,10 @@ export class Node implements NodeService {
 
   clockMs(): number {
     return this.#driver.core.clockMs(Date.now());
+  }
+
+  get encoded(): EncodedCache | undefined {
+    return this.through === undefined ? this.reads.encoded : undefined;
   }
 
   readRow(key: string): Row | undefined | Promise<Row | undefined> {

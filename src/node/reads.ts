@@ -1,15 +1,17 @@
 /**
- * The read path: cache of decoded values, then the store. It never touches the replication core, so that no
- * read waits for a write, for replication or for a repair.
+ * The read path: caches (of decoded values; of encoded ones for the network), then the store. It never touches
+ * the replication core, so that no read waits for a write, for replication or for a repair.
  *
- * Only synchronous reads fill the cache: between their look-up and their insertion nothing can happen, whereas
+ * Only synchronous reads fill a cache: between their look-up and their insertion nothing can happen, whereas
  * an asynchronous read could put back a value that a write has replaced meanwhile. A written change drops its
  * key from the cache.
  */
 import { Cache, type CacheStats } from '../cache.js';
 import { assertKey, isTombstone, KIND_REGISTER, kindOf, utf8Length } from '../core/entry.js';
 import type { Row } from '../core/types.js';
+import { EncodedCache } from '../encoded-cache.js';
 import { ReadmeshError } from '../errors.js';
+import type { CoreOptions } from '../options.js';
 import type { Range, Value } from '../read-store.js';
 import type { RowScan } from '../service.js';
 import type { RowCursor, Store } from '../storage/store.js';
@@ -20,29 +22,38 @@ import { Turns } from './turns.js';
 /** Bytes fetched from the store at once by a scan. */
 const SCAN_BYTES = 262_144;
 
+type CacheOptions = Pick<CoreOptions, 'cacheBytesMax' | 'encodedCacheBytesMax'>;
+
 export class Reads {
   #store: Store;
   readonly #cache: Cache<Value>;
+  readonly #encoded: EncodedCache;
   readonly #turns = new Turns();
   /** Throws NOT_READY, REMOVED or CLOSED while this node may not answer. */
   readonly #gate: () => void;
   #open = false;
 
-  constructor(store: Store, cacheBytesMax: number, gate: () => void) {
+  constructor(store: Store, caches: CacheOptions, gate: () => void) {
     this.#store = store;
-    this.#cache = new Cache(cacheBytesMax);
+    this.#cache = new Cache(caches.cacheBytesMax);
+    this.#encoded = new EncodedCache(caches.encodedCacheBytesMax);
     this.#gate = gate;
   }
 
   /** The store was reopened; scans of the one before end with CLOSED. */
   useStore(store: Store): void {
     this.#store = store;
-    this.#cache.clear();
+    this.clear();
   }
 
   /** Whether reads are answered; kept here so that a cached read costs one test. */
   setOpen(open: boolean): void {
     this.#open = open;
+  }
+
+  /** What is known of rows without a look at the store; undefined while reads are not answered. */
+  get encoded(): EncodedCache | undefined {
+    return this.#open ? this.#encoded : undefined;
   }
 
   getSync(key: string): Value | undefined {
@@ -95,7 +106,10 @@ export class Reads {
 
   /** These keys were written. */
   forget(keys: readonly string[]): void {
-    for (const key of keys) this.#cache.delete(key);
+    for (const key of keys) {
+      this.#cache.delete(key);
+      this.#encoded.delete(key);
+    }
   }
 
   get cacheStats(): CacheStats {
@@ -104,6 +118,7 @@ export class Reads {
 
   clear(): void {
     this.#cache.clear();
+    this.#encoded.clear();
   }
 
   #liveRow(key: string): Row | undefined {
