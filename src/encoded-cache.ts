@@ -14,7 +14,7 @@
  * The owner deletes a key in the same step in which the store's value changes; the cache knows nothing of the
  * store. Nothing is allocated before the first entry comes.
  */
-import { KEY_BYTES_MAX, stampCounterOf, stampMsOf, valueOffset } from './core/entry.js';
+import { expiresAtOf, KEY_BYTES_MAX, stampCounterOf, stampMsOf, valueOffset } from './core/entry.js';
 import type { Row } from './core/types.js';
 
 const SEGMENT_BYTES = 65_536;
@@ -131,7 +131,8 @@ export class EncodedCache {
     const hash = this.#hashOf(this.#scratch, 0, length);
     const known = this.#look(memory, hash, this.#scratch, 0, length);
     if (known !== NONE) this.#remove(memory, known);
-    if (size > ENTRY_BYTES_MAX) return;
+    // It has no clock: what expires is read from the store each time.
+    if (size > ENTRY_BYTES_MAX || expiresAtOf(row) !== undefined) return;
     if (this.#at + size > SEGMENT_BYTES) this.#advance(memory);
     while (this.#count >= this.#countMax) this.#advance(memory);
     const place = this.#segment * SEGMENT_BYTES + this.#at;

@@ -10,7 +10,7 @@
  *     GET    /v1/backup          the bytes of a backup (storage/backup-format.ts), as fast as they are taken
  *     GET    /v1/status, /livez, /readyz (503 until reads are served)
  *
- * KEY is one percent-encoded segment. Writes take `replicas`, `fsync`, `timeoutMs` in the query. A write that is
+ * KEY is one percent-encoded segment. Writes take `replicas`, `fsync`, `timeoutMs` and (PUT) `ttlMs` in the query. A write that is
  * sent again with the X-Readmesh-Stamp of its first answer is idempotent, at any host. HEAD works wherever GET
  * does. Errors are {"code","message"} with the status that the code stands for (errors.ts); ACK_TIMEOUT carries
  * the stamp as well.
@@ -18,6 +18,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import findMyWay from 'find-my-way';
 import { assertKey, KIND_REGISTER, KIND_TOMBSTONE, NO_VALUE, stampHexOf } from './core/entry.js';
+import { endlessDeletion } from './core/expiry.js';
 import { isReadmeshError, ReadmeshError } from './errors.js';
 import { BackupFace } from './http/backup.js';
 import { Aborted, BodyBudget, SlowBody, withBody } from './http/body.js';
@@ -203,8 +204,9 @@ class HttpFace {
     query: Record<string, string>,
   ): Promise<void> {
     const { bodyIdleMs, jsonBytesPerValueByte } = this.#limits;
-    const options = checkWriteQuery(query);
+    const { ttlMs, ...options } = checkWriteQuery(query);
     const stamp = stampOf(request);
+    const ttl = ttlMs === undefined ? {} : { ttlMs };
     const encoding = request.headers['content-encoding'] ?? 'identity';
     if (encoding !== 'identity')
       throw failure('UNSUPPORTED', 'compressed bodies are not taken: send the JSON as it is');
@@ -217,7 +219,7 @@ class HttpFace {
     const value = await withBody(request, limits, (body) =>
       encodeValue(parseValue(textOf(body)), this.#valueBytesMax),
     );
-    await this.#write(response, { key, kind: KIND_REGISTER, value, ...stamp }, options);
+    await this.#write(response, { key, kind: KIND_REGISTER, value, ...ttl, ...stamp }, options);
   }
 
   async #delete(
@@ -226,7 +228,8 @@ class HttpFace {
     key: string,
     query: Record<string, string>,
   ): Promise<void> {
-    const options = checkWriteQuery(query);
+    const { ttlMs, ...options } = checkWriteQuery(query);
+    if (ttlMs !== undefined) throw endlessDeletion();
     await this.#write(response, { key, kind: KIND_TOMBSTONE, value: NO_VALUE, ...stampOf(request) }, options);
   }
 

@@ -16,6 +16,8 @@ export interface WriteOp {
   readonly value: Uint8Array;
   /** Fixed by the writer (light client, HTTP retry), or absent: the node stamps it. */
   readonly stamp?: StampHex;
+  /** The entry ends so long after its stamp (core/expiry.ts). Only with a value. */
+  readonly ttlMs?: number;
 }
 
 export interface WriteRequest {
@@ -31,7 +33,7 @@ export interface RowChange {
   readonly row: Row;
 }
 
-/** Live rows (no tombstones) in byte order of keys. */
+/** Live rows (no tombstones, nothing expired) in byte order of keys. */
 export interface RowScan {
   /** Up to `rowsMax` rows; empty at the end. */
   next(rowsMax: number): Promise<{ keys: readonly string[]; rows: readonly Row[] }>;
@@ -67,7 +69,7 @@ export interface DigestReport {
 }
 
 export interface NodeService {
-  /** Milliseconds of the node's hybrid logical clock; a client merges it before it stamps. */
+  /** Milliseconds of the node's hybrid logical clock; a client merges it before it stamps, and entries expire by it. */
   clockMs(): number;
   /**
    * Values that may be answered without a look at the disk, at this moment and no later; undefined while this node

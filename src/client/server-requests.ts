@@ -14,10 +14,12 @@ import {
   stampMsOf,
   valueOffset,
 } from '../core/entry.js';
+import { remainingMs, TTL_MS_MAX } from '../core/expiry.js';
 import { stampFromHex } from '../core/hlc.js';
 import type { Row } from '../core/types.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { guardMsgpack } from '../msgpack-guard.js';
+import type { MsgpackWriter } from '../msgpack-writer.js';
 import type { ClientServerOptions } from '../options.js';
 import type { Range } from '../read-store.js';
 import type { NodeService, RowScan, WriteOp, WriteRequest } from '../service.js';
@@ -30,6 +32,7 @@ import {
   NAME_BYTES_MAX,
   OP_DIGEST,
   OP_DIGEST_BUCKET,
+  OP_EXPORT,
   OP_GET,
   OP_GET_MANY,
   OP_HAS,
@@ -115,6 +118,8 @@ export class Requests {
         return this.#reads.getMany(id, frame);
       case OP_SCAN:
         return this.#scan(id, readScan(frame));
+      case OP_EXPORT:
+        return this.#scan(id, readScan(frame), true);
       case OP_WRITE:
         return this.#write(id, readWrite(frame));
       case OP_STATUS:
@@ -145,17 +150,19 @@ export class Requests {
     }
   }
 
-  #scan(id: number, { range, limit, keysOnly }: ScanRequest): void {
+  /** `expiries`: with each value, how long it is still there. */
+  #scan(id: number, { range, limit, keysOnly }: ScanRequest, expiries = false): void {
     this.#run(id, 0, true, async (request) => {
       const keys: string[] = [];
       const rows: Row[] = [];
       const scan = this.#service.scanRows(range);
       const end = await collect(scan, limit, keys, rows, () => request.cancelled || this.#closed);
       return () => {
-        let bytes = 8;
+        let bytes = 8 + (expiries ? 9 * keys.length : 0);
+        const nowMs = this.#service.clockMs();
         for (let i = 0; i < keys.length; i++) bytes += keys[i]!.length + 4 + (keysOnly ? 0 : rows[i]!.length);
         const writer = this.#outbound.done(id, 2, bytes);
-        writer.array(keys.length * 2);
+        writer.array(keys.length * (expiries ? 3 : 2));
         for (let i = 0; i < keys.length; i++) {
           const row = rows[i]!;
           writer.str(keys[i]!);
@@ -164,6 +171,7 @@ export class Requests {
             writer.bin(row, valueOffset(row));
             this.#outbound.tells(stampMsOf(row), stampCounterOf(row));
           }
+          if (expiries) writeTtl(writer, remainingMs(row, nowMs));
         }
         writer.bool(end);
       };
@@ -269,6 +277,7 @@ const ARGUMENTS: Readonly<Record<number, number>> = {
   [OP_GET_MANY]: 1,
   [OP_HAS]: 1,
   [OP_SCAN]: 8,
+  [OP_EXPORT]: 8,
   [OP_WRITE]: 5,
   [OP_STATUS]: 0,
   [OP_READY]: 2,
@@ -329,12 +338,14 @@ function readWrite(frame: ClientFrame): { request: WriteRequest; bytes: number }
   const ops: WriteOp[] = [];
   let bytes = 0;
   for (let i = 0; i < count; i++) {
-    frame.arrayOf('operation', 3);
+    const elements = frame.array('operation', 4);
+    if (elements < 3) frame.fail('operation', `has ${elements} elements instead of 3 or 4`);
     const kind = frame.uint('kind', 0xff);
     const key = frame.key();
     const value = frame.value() ? frame.bytes.subarray(frame.from, frame.to) : NO_VALUE;
+    const ttl = elements === 4 ? { ttlMs: frame.uint('ttlMs', TTL_MS_MAX) } : {};
     bytes += key.length + value.length;
-    ops.push({ key, kind, value, stamp: stamps[i]! });
+    ops.push({ key, kind, value, stamp: stamps[i]!, ...ttl });
   }
   const request: WriteRequest = {
     ops,
@@ -351,6 +362,11 @@ function checkOperation(kind: number, value: Uint8Array): void {
   else if (kind !== KIND_TOMBSTONE)
     throw new ReadmeshError('UNSUPPORTED', `entries of kind ${kind} are not known here: upgrade this host`);
   else if (value.length > 0) throw new ReadmeshError('INVALID_VALUE', 'a deletion has no value');
+}
+
+function writeTtl(writer: MsgpackWriter, ttlMs: number | undefined): void {
+  if (ttlMs === undefined) writer.nil();
+  else writer.uint(ttlMs);
 }
 
 function readLevel(frame: ClientFrame): 'local' | 'synced' {

@@ -21,6 +21,8 @@ export interface LocalOp {
   readonly kind: number;
   readonly value: Uint8Array;
   readonly stamp?: StampHex;
+  /** The entry ends so long after its stamp. Only with a value. */
+  readonly ttlMs?: number;
 }
 
 export interface LocalWrite {

@@ -20,6 +20,7 @@ import {
   compareRows,
   dotOf,
   makeLocalRow,
+  makeMortalRow,
   NO_VALUE,
   stampCounterOf,
   stampHexOf,
@@ -275,14 +276,19 @@ export class Replication {
       if (!hlc.tick(core.now.wall)) hlc.receive(hlc.ms + 1, 0);
       ({ ms, counter } = hlc);
     } else {
-      const stamp = stampFromHex(op.stamp);
-      ms = stampMs(stamp);
-      counter = stampCounter(stamp);
+      const given = stampFromHex(op.stamp);
+      ms = stampMs(given);
+      counter = stampCounter(given);
       writer = op.stamp.slice(16);
     }
     const current = core.current(key);
     const seq = taken.head(origin) + 1;
-    const row = makeLocalRow(key, kind, { ms, counter, writer }, { origin, seq }, value, deps.checksum);
+    const stamp = { ms, counter, writer };
+    const dot = { origin, seq };
+    const row =
+      op.ttlMs === undefined
+        ? makeLocalRow(key, kind, stamp, dot, value, deps.checksum)
+        : makeMortalRow(key, stamp, dot, ms + op.ttlMs, value, deps.checksum);
     if (current !== undefined && compareEntries(row, current) <= 0) {
       batch.covers.set(key, current);
       return current;

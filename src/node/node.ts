@@ -3,7 +3,8 @@
  * the one is driven by the command line, the other by the application in whose process it lives.
  */
 import { serveClient } from '../client/server.js';
-import { assertKey } from '../core/entry.js';
+import { assertKey, KIND_REGISTER } from '../core/entry.js';
+import { assertTtl, endlessDeletion } from '../core/expiry.js';
 import { isStampHex } from '../core/hlc.js';
 import { restoredOf } from '../core/lifecycle.js';
 import type { Row } from '../core/types.js';
@@ -50,7 +51,7 @@ const SYNC_POLL_MS = 20;
 
 export class Node implements NodeService {
   readonly reads: Reads;
-  readonly watchers = new Watchers();
+  readonly watchers = new Watchers(() => this.clockMs());
   /** Replaced, both, when the store is reopened after a write error. */
   #folder: DataFolder;
   #driver: Driver;
@@ -149,8 +150,12 @@ export class Node implements NodeService {
           isCopied: (key) => this.#driver.core.isCopied(key),
           addresses: () => this.#driver.core.sourceAddresses(),
           valueBytesMax: checked.tuning.valueBytesMax,
+          clockMs: () => this.clockMs(),
         });
-    this.reads = new Reads(folder.store, checked.tuning, () => this.#gate());
+    this.reads = new Reads(folder.store, checked.tuning, {
+      gate: () => this.#gate(),
+      clockMs: () => this.clockMs(),
+    });
     this.#makeDriver = (opened) => this.#driverOf(opened, options, checked);
     this.#driver = this.#makeDriver(folder);
     this.#noteLosses(folder);
@@ -221,6 +226,7 @@ export class Node implements NodeService {
       store: this.#storeStatus(),
       cache: this.reads.cacheStats,
       watches: this.watchers.count,
+      watchExpiriesDropped: this.watchers.expiriesDropped,
       now: this.#driver.now(),
     };
     return statusOf(sources);
@@ -528,13 +534,15 @@ function assertWrite(request: WriteRequest, options: CoreOptions): void {
   if (ops.length > batchOpsMax)
     throw new ReadmeshError('BATCH_TOO_LARGE', `a batch has at most ${batchOpsMax} operations: split it`);
   let bytes = 0;
-  for (const { key, value, stamp } of ops) {
+  for (const { key, kind, value, stamp, ttlMs } of ops) {
     bytes += assertKey(key) + value.length;
     if (value.length > valueBytesMax)
       throw new ReadmeshError(
         'VALUE_TOO_LARGE',
         `a value has at most ${valueBytesMax} encoded bytes, this one ${value.length}`,
       );
+    assertTtl(ttlMs);
+    if (ttlMs !== undefined && kind !== KIND_REGISTER) throw endlessDeletion();
     if (stamp !== undefined && !isStampHex(stamp))
       throw new ReadmeshError('INVALID_OPTION', 'a stamp is 32 lower-case hex digits');
   }

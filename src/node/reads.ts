@@ -7,7 +7,8 @@
  * key from the cache.
  */
 import { Cache, type CacheStats } from '../cache.js';
-import { assertKey, isTombstone, KIND_REGISTER, kindOf, utf8Length } from '../core/entry.js';
+import { assertKey, expiresAtOf, isTombstone, KIND_REGISTER, kindOf, utf8Length } from '../core/entry.js';
+import { isExpired, isVisible } from '../core/expiry.js';
 import type { Row } from '../core/types.js';
 import { EncodedCache } from '../encoded-cache.js';
 import { ReadmeshError } from '../errors.js';
@@ -24,20 +25,28 @@ const SCAN_BYTES = 262_144;
 
 type CacheOptions = Pick<CoreOptions, 'cacheBytesMax' | 'encodedCacheBytesMax'>;
 
+export interface ReadHooks {
+  /** Throws NOT_READY, REMOVED or CLOSED while this node may not answer. */
+  gate(): void;
+  /** The clock that entries expire by. */
+  clockMs(): number;
+}
+
 export class Reads {
   #store: Store;
   readonly #cache: Cache<Value>;
   readonly #encoded: EncodedCache;
   readonly #turns = new Turns();
-  /** Throws NOT_READY, REMOVED or CLOSED while this node may not answer. */
   readonly #gate: () => void;
+  readonly #clockMs: () => number;
   #open = false;
 
-  constructor(store: Store, caches: CacheOptions, gate: () => void) {
+  constructor(store: Store, caches: CacheOptions, hooks: ReadHooks) {
     this.#store = store;
     this.#cache = new Cache(caches.cacheBytesMax);
     this.#encoded = new EncodedCache(caches.encodedCacheBytesMax);
-    this.#gate = gate;
+    this.#gate = hooks.gate;
+    this.#clockMs = hooks.clockMs;
   }
 
   /** The store was reopened; scans of the one before end with CLOSED. */
@@ -63,7 +72,8 @@ export class Reads {
     const row = this.#liveRow(key);
     if (row === undefined) return undefined;
     const { value, isShareable, heapBytes } = decodeRow(key, row);
-    if (isShareable) this.#cache.set(key, value, heapBytes);
+    // The cache has no clock: what expires is read from the store each time.
+    if (isShareable && expiresAtOf(row) === undefined) this.#cache.set(key, value, heapBytes);
     return value;
   }
 
@@ -89,7 +99,7 @@ export class Reads {
   scan(range: Range): RowScan {
     if (!this.#open) this.#gate();
     const { limit, ...bounds } = checkedRange(range);
-    return new LiveScan(this.#store.rows(bounds), limit ?? Number.POSITIVE_INFINITY);
+    return new LiveScan(this.#store.rows(bounds), limit ?? Number.POSITIVE_INFINITY, this.#clockMs);
   }
 
   keys(range: Range): AsyncIterableIterator<string> {
@@ -124,7 +134,7 @@ export class Reads {
   #liveRow(key: string): Row | undefined {
     assertKey(key);
     const row = this.#store.getRow(key);
-    if (row === undefined || isTombstone(row)) return undefined;
+    if (row === undefined || isTombstone(row) || isExpired(row, this.#clockMs)) return undefined;
     if (kindOf(row) !== KIND_REGISTER)
       throw new ReadmeshError(
         'UNSUPPORTED',
@@ -136,11 +146,13 @@ export class Reads {
 
 class LiveScan implements RowScan {
   readonly #cursor: RowCursor;
+  readonly #clockMs: () => number;
   #left: number;
 
-  constructor(cursor: RowCursor, limit: number) {
+  constructor(cursor: RowCursor, limit: number, clockMs: () => number) {
     this.#cursor = cursor;
     this.#left = limit;
+    this.#clockMs = clockMs;
   }
 
   async next(rowsMax: number): Promise<{ keys: readonly string[]; rows: readonly Row[] }> {
@@ -148,7 +160,8 @@ class LiveScan implements RowScan {
     while (wanted > 0) {
       const page = await this.#cursor.next(wanted, SCAN_BYTES);
       if (page.keys.length === 0) break;
-      const live = page.rows.some((row) => isTombstone(row)) ? withoutTombstones(page) : page;
+      const isLive = (row: Row): boolean => isVisible(row, this.#clockMs);
+      const live = page.rows.every(isLive) ? page : onlyThose(page, isLive);
       if (live.keys.length === 0) continue;
       this.#left -= live.keys.length;
       return live;
@@ -161,14 +174,14 @@ class LiveScan implements RowScan {
   }
 }
 
-function withoutTombstones(page: { keys: readonly string[]; rows: readonly Row[] }): {
-  keys: string[];
-  rows: Row[];
-} {
+function onlyThose(
+  page: { keys: readonly string[]; rows: readonly Row[] },
+  isLive: (row: Row) => boolean,
+): { keys: string[]; rows: Row[] } {
   const keys: string[] = [];
   const rows: Row[] = [];
   for (let i = 0; i < page.keys.length; i++) {
-    if (isTombstone(page.rows[i]!)) continue;
+    if (!isLive(page.rows[i]!)) continue;
     keys.push(page.keys[i]!);
     rows.push(page.rows[i]!);
   }

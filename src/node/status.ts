@@ -16,6 +16,7 @@ export interface StatusSources {
   damagedLookups: number;
   cache: CacheStats;
   watches: number;
+  watchExpiriesDropped: number;
   now: Instant;
   /** Issues of the node itself, beside the core's. */
   issues: readonly HealthIssue[];
@@ -65,6 +66,7 @@ export function statusOf(sources: StatusSources): Status {
       cacheHits: cache.hits,
       cacheMisses: cache.misses,
       watches: sources.watches,
+      watchExpiriesDropped: sources.watchExpiriesDropped,
     },
     uptimeMs: Math.round(now.mono - sources.startedAt),
     version,

@@ -1,7 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { checksum } from '../../src/checksum.js';
-import { KIND_REGISTER, makeRow, stampCounterOf, stampMsOf, valueOffset } from '../../src/core/entry.js';
+import {
+  expiresAtOf,
+  KIND_REGISTER,
+  makeRow,
+  stampCounterOf,
+  stampMsOf,
+  valueOffset,
+} from '../../src/core/entry.js';
 import type { Row } from '../../src/core/types.js';
 import { EncodedCache } from '../../src/encoded-cache.js';
 import { TRICKY_KEYS } from '../storage/records.js';
@@ -71,7 +78,7 @@ describe('the cache of encoded values', () => {
             if (found !== undefined) {
               hits++;
               expect(found).toEqual(row === undefined ? undefined : said(row));
-            } else if (row !== undefined && row.length < 8_000) pushedOut++;
+            } else if (row !== undefined && row.length < 8_000 && expiresAtOf(row) === undefined) pushedOut++;
           }
         }
         let live = 0;
@@ -83,6 +90,14 @@ describe('the cache of encoded values', () => {
     // Otherwise nothing was tested.
     expect(hits).toBeGreaterThan(100);
     expect(pushedOut).toBeGreaterThan(20);
+  });
+
+  test('keeps nothing that expires, nor what such an entry replaced', () => {
+    const cache = new EncodedCache(BYTES_MAX);
+    cache.put('k', rowOf('k', 1, 10, false));
+    expect(read(cache, 'k')).toBeDefined();
+    cache.put('k', rowOf('k', 2, 10, true));
+    expect(read(cache, 'k')).toBeUndefined();
   });
 
   test('holds as many small entries as its memory has room for, each of them found', () => {

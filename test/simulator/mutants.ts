@@ -231,6 +231,26 @@ export const MUTANTS: readonly Mutant[] = [
     'const told = new Map(last ? served.tops : []);',
     'const told = new Map<OriginId, number>();',
   ),
+  mutant(
+    'sums entries that expire with those that stay',
+    'core/entry-hash.ts',
+    'const mortal = isTombstone(row) || expiresAtOf(row) !== undefined;',
+    'const mortal = isTombstone(row);',
+  ),
+  mutant(
+    'does not take what has expired on its way',
+    'core/replication.ts',
+    'core.counters.recordsReceived += 1;',
+    `core.counters.recordsReceived += 1;
+    const view = new DataView(row.buffer, row.byteOffset, row.byteLength);
+    if ((row[5]! & 1) === 1 && Number(view.getBigUint64(36)) <= core.now.wall) return;`,
+  ),
+  mutant(
+    'counts the time of an entry from its own clock instead of the stamp',
+    'core/replication.ts',
+    'ms + op.ttlMs',
+    'core.now.wall + op.ttlMs',
+  ),
   mutant('does not take its name back', 'core/gossip.ts', '    this.#reclaimName();\n', ''),
   mutant(
     'seals without a member that is down',

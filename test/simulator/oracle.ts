@@ -18,6 +18,7 @@
 import {
   compareEntries,
   compareRows,
+  expiresAtOf,
   isTombstone,
   originOf,
   ROW_OVERHEAD_MAX,
@@ -106,7 +107,7 @@ export class Oracle {
     for (const op of ops) {
       let values = this.#issued.get(op.key);
       if (values === undefined) this.#issued.set(op.key, (values = new Set()));
-      values.add(`${op.kind}:${hex(op.value)}`);
+      values.add(`${op.kind}:${hex(op.value)}:${op.ttlMs ?? 'stays'}`);
     }
   }
 
@@ -334,7 +335,9 @@ export class Oracle {
     if (this.#owners.get(origin) !== node)
       throw new Violation('invention', `${node.name} holds ${key} ${show(row)}, which nobody accepted`);
     list[seq] = { key, row };
-    const content = `${isTombstone(row) ? 2 : row[4]}:${hex(row.subarray(valueOffset(row)))}`;
+    const expiresAt = expiresAtOf(row);
+    const ttl = expiresAt === undefined ? 'stays' : expiresAt - stampMsOf(row);
+    const content = `${isTombstone(row) ? 2 : row[4]}:${hex(row.subarray(valueOffset(row)))}:${ttl}`;
     if (this.#issued.get(key)?.has(content) !== true)
       throw new Violation('invention', `${node.name} accepted ${key} ${show(row)}, which nobody asked for`);
     const name = `${key}\0${stampHexOf(row)}`;
