@@ -58,6 +58,7 @@ export const ERRORS = {
   STORE_UNTRUSTED: row('unchanged', 500, 5, false),
   STORE_FAILED: row('indeterminate', 503, 4, true),
   DAMAGED: row('unchanged', 503, 4, true),
+  UNPROVED: row('unchanged', 503, 4, true),
   // A reader that does not keep up.
   WATCH_OVERFLOW: row('unchanged', 503, 4, true),
   // A bug of ours.

@@ -27,6 +27,9 @@
  *     24 entries         question, answered, reached or nil, [key, item, ...], [key, row, ...]
  *     28 plan-ask        plan, rangeBytes, rangesMax
  *     29 plan            plan, [key, ...], entries, bytes
+ *     25 fetch           request, [key, ...]
+ *     26 fetched         request, ready, [origin, head, ...], [key, row, ...], [absent key, ...], end
+ *     27 fetch-range     request, after or nil, until or nil
  *
  * Lists of entries are flat. Integers are msgpack integers (never floats) from 0 to 2^53 - 1, sequence numbers
  * to 2^48 - 1. Origins, uids and runs are 16 lower-case hex digits as text, stamps 32; keys are text; rows are
@@ -43,6 +46,7 @@
 import { checksum } from './checksum.js';
 import { SUM_BYTES } from './core/digest-sum.js';
 import { assertRow, KEY_BYTES_MAX } from './core/entry.js';
+import { FETCH_KEYS_MAX } from './core/heal.js';
 import type {
   AskSums,
   Beat,
@@ -222,6 +226,26 @@ READERS[23] = reader('ask-entries', 6, (frame) => ({
   keys: readKeys(frame),
 }));
 READERS[24] = reader('entries', 6, readEntries);
+READERS[25] = reader('fetch', 3, (frame) => ({
+  type: 'fetch',
+  request: frame.uint('request'),
+  keys: readKeys(frame, FETCH_KEYS_MAX),
+}));
+READERS[26] = reader('fetched', 7, (frame) => ({
+  type: 'fetched',
+  request: frame.uint('request'),
+  ready: frame.bool('ready'),
+  heads: readPairs(frame, 'heads', SEQ_MAX),
+  ...readRecords(frame),
+  absent: readKeys(frame, FETCH_KEYS_MAX),
+  end: frame.bool('end'),
+}));
+READERS[27] = reader('fetch-range', 4, (frame) => ({
+  type: 'fetch-range',
+  request: frame.uint('request'),
+  after: frame.strOrNil('after', 1, KEY_BYTES_MAX),
+  until: frame.strOrNil('until', 1, KEY_BYTES_MAX),
+}));
 
 function readSum(frame: FrameReader): Uint8Array {
   const sum = frame.bin('sum');
@@ -246,9 +270,9 @@ function readSums(frame: FrameReader): Sums {
   return { type: 'sums', question, sums };
 }
 
-function readKeys(frame: FrameReader): string[] {
+function readKeys(frame: FrameReader, keysMax: number = FRAME_RECORDS_MAX): string[] {
   const keys: string[] = [];
-  for (let left = frame.array('keys', FRAME_RECORDS_MAX); left > 0; left--)
+  for (let left = frame.array('keys', keysMax); left > 0; left--)
     keys.push(frame.str('key', 1, KEY_BYTES_MAX));
   return keys;
 }

@@ -64,7 +64,7 @@ export interface DigestReport {
 export interface NodeService {
   /** Milliseconds of the node's hybrid logical clock; a client merges it before it stamps. */
   clockMs(): number;
-  /** The live row; a promise only when a peer has to be asked for it. Throws NOT_READY, DAMAGED, CLOSED. */
+  /** The live row; a promise only when a peer has to be asked for it. Throws NOT_READY, DAMAGED, UNPROVED, CLOSED. */
   readRow(key: string): Row | undefined | Promise<Row | undefined>;
   readRows(keys: readonly string[]): Promise<(Row | undefined)[]>;
   scanRows(range: Range): RowScan;

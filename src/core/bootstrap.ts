@@ -184,9 +184,8 @@ export class Bootstrap implements Purpose {
     return riseWithin(chunk.keys, after ?? from, to);
   }
 
-  take(asked: Asked, chunk: Chunk, bytes: number): void {
+  taken(asked: Asked, chunk: Chunk, bytes: number): void {
     const range = this.#bySession.get(asked)!;
-    this.#merge.records(chunk);
     if (chunk.keys.length > 0) range.after = chunk.keys.at(-1)!;
     range.entries += chunk.keys.length;
     range.bytes += bytes;

@@ -11,7 +11,7 @@
  * taken in so far" is waiting for the last batch, since batches are written in order.
  */
 import { dotOf, originOf, seqOf } from './entry.js';
-import type { BatchRow, Dot, OriginId, Row, StoreBatch } from './types.js';
+import type { BatchRow, Dot, Drop, OriginId, Row, StoreBatch } from './types.js';
 
 interface QueuedRow extends BatchRow {
   row: Row;
@@ -31,6 +31,9 @@ export class Batch implements StoreBatch {
   readonly tops = new Map<OriginId, number>();
   readonly meta = new Map<string, Uint8Array | null>();
   readonly removals = new Map<string, Row>();
+  readonly drops: Drop[] = [];
+  /** Keys whose record was lost before, and what it was, if the row that replaces it is known to be the same one. */
+  readonly mended = new Map<string, Row | undefined>();
   hlc?: { ms: number; counter: number };
   bytes = 0;
   /** Sequence numbers that this node gave out in this batch: (ownFrom, ownTo] of `ownOrigin`. */

@@ -1,6 +1,6 @@
 /**
  * The read path: cache of decoded values, then the store. It never touches the replication core, so that no
- * read waits for a write, for replication or for a repair.
+ * read waits for a write, for replication or for a repair; save one that meets damage, or a miss that may be one.
  *
  * Only synchronous reads fill the cache: between their look-up and their insertion nothing can happen, whereas
  * an asynchronous read could put back a value that a write has replaced meanwhile. A written change drops its
@@ -8,10 +8,12 @@
  */
 import { Cache, type CacheStats } from '../cache.js';
 import { assertKey, isTombstone, KIND_REGISTER, kindOf, utf8Length } from '../core/entry.js';
+import { DAMAGED } from '../core/heal.js';
 import type { Row } from '../core/types.js';
-import { ReadmeshError } from '../errors.js';
+import { isReadmeshError, ReadmeshError } from '../errors.js';
 import type { Range, Value } from '../read-store.js';
 import type { RowScan } from '../service.js';
+import { damagedRecord } from '../storage/chunk-cursor.js';
 import type { RowCursor, Store } from '../storage/store.js';
 import { decodeRow } from '../values.js';
 
@@ -21,22 +23,39 @@ const LOOKUPS_PER_SLICE = 64;
 const SCAN_ROWS = 512;
 const SCAN_BYTES = 262_144;
 
+/** What a read needs when its own disk does not do. */
+export interface Healer {
+  /** What is there instead of a lost record; begins to heal it. Rejects with DAMAGED. */
+  heal(key: string): Promise<Row | undefined>;
+  /** What a peer has of a key that is missing here. Rejects with UNPROVED. */
+  confirm(key: string): Promise<Row | undefined>;
+  /** Whether a miss is one, so far as this read can tell: one that can wait (`async`) asks a peer otherwise. */
+  isMiss(key: string, async: boolean): boolean;
+  /** Whether the record of the key is known to be lost, whatever there is to be read under it. */
+  isLost(key: string): boolean;
+  /** A part of the disk could not be read. */
+  onUnreadable(): void;
+}
+
 export class Reads {
   #store: Store;
   readonly #cache: Cache<Value>;
   /** Throws NOT_READY, REMOVED or CLOSED while this node may not answer. */
   readonly #gate: () => void;
+  #healer: Healer;
   #open = false;
 
-  constructor(store: Store, cacheBytesMax: number, gate: () => void) {
+  constructor(store: Store, cacheBytesMax: number, gate: () => void, healer: Healer) {
     this.#store = store;
     this.#cache = new Cache(cacheBytesMax);
     this.#gate = gate;
+    this.#healer = healer;
   }
 
   /** The store was reopened; scans of the one before end with CLOSED. */
-  useStore(store: Store): void {
+  useStore(store: Store, healer: Healer): void {
     this.#store = store;
+    this.#healer = healer;
     this.#cache.clear();
   }
 
@@ -45,29 +64,61 @@ export class Reads {
     this.#open = open;
   }
 
+  /** Throws DAMAGED or UNPROVED where it would have to ask a peer, and begins to ask. */
   getSync(key: string): Value | undefined {
     if (!this.#open) this.#gate();
     const cached = this.#cache.get(key);
     if (cached !== undefined) return cached;
-    const row = this.#liveRow(key);
-    if (row === undefined) return undefined;
+    const row = this.#rowSync(key);
+    if (row === undefined || isTombstone(row)) return undefined;
+    return this.#decoded(key, row);
+  }
+
+  async get(key: string): Promise<Value | undefined> {
+    if (!this.#open) this.#gate();
+    const cached = this.#cache.get(key);
+    if (cached !== undefined) return cached;
+    const found = this.readRow(key);
+    // Cached only if it was looked up just now: see above.
+    if (!(found instanceof Promise)) return found === undefined ? undefined : this.#decoded(key, found);
+    const row = await found;
+    return row === undefined ? undefined : decodeRow(key, row).value;
+  }
+
+  #decoded(key: string, row: Row): Value {
     const { value, isShareable, heapBytes } = decodeRow(key, row);
     if (isShareable) this.#cache.set(key, value, heapBytes);
     return value;
   }
 
-  has(key: string): boolean {
-    if (!this.#open) this.#gate();
-    return this.#liveRow(key) !== undefined;
+  async has(key: string): Promise<boolean> {
+    return (await this.readRow(key)) !== undefined;
   }
 
   async getMany(keys: readonly string[]): Promise<(Value | undefined)[]> {
-    return this.#inSlices(keys, (key) => this.getSync(key));
+    return this.#inSlices(keys, (key) => {
+      if (!this.#open) this.#gate();
+      const cached = this.#cache.get(key);
+      if (cached !== undefined) return cached;
+      const found = this.readRow(key);
+      if (found instanceof Promise)
+        return found.then((row) => (row === undefined ? undefined : decodeRow(key, row).value));
+      return found === undefined ? undefined : this.#decoded(key, found);
+    });
   }
 
-  readRow(key: string): Row | undefined {
+  /** The live row; a promise only when a peer has to be asked for it. */
+  readRow(key: string): Row | undefined | Promise<Row | undefined> {
     if (!this.#open) this.#gate();
-    return this.#liveRow(key);
+    assertKey(key);
+    const row = this.#look(key);
+    if (row !== undefined && row !== DAMAGED) return live(row);
+    if (row === undefined && this.#healer.isMiss(key, true)) return undefined;
+    const asked = row === DAMAGED ? this.#healer.heal(key) : this.#healer.confirm(key);
+    const found = asked.then(live);
+    // Whoever asked may be gone by then.
+    found.catch(ignored);
+    return found;
   }
 
   async readRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
@@ -78,7 +129,7 @@ export class Reads {
   scan(range: Range): RowScan {
     if (!this.#open) this.#gate();
     const { limit, ...bounds } = checkedRange(range);
-    return new LiveScan(this.#store.rows(bounds), limit ?? Number.POSITIVE_INFINITY);
+    return new LiveScan(this.#store.rows(bounds), limit ?? Number.POSITIVE_INFINITY, this.#healer);
   }
 
   async *keys(range: Range): AsyncGenerator<string, void, undefined> {
@@ -108,25 +159,49 @@ export class Reads {
     this.#cache.clear();
   }
 
-  #liveRow(key: string): Row | undefined {
+  /** The row, live or not. */
+  #rowSync(key: string): Row | undefined {
     assertKey(key);
-    const row = this.#store.getRow(key);
-    if (row === undefined || isTombstone(row)) return undefined;
-    if (kindOf(row) !== KIND_REGISTER)
-      throw new ReadmeshError(
-        'UNSUPPORTED',
-        `the entry is of kind ${kindOf(row)}, written by a newer version: upgrade this host`,
-      );
-    return row;
+    const row = this.#look(key);
+    if (row === DAMAGED) {
+      this.#healer.heal(key).catch(ignored);
+      throw damagedRecord(key);
+    }
+    if (row !== undefined) return live(row);
+    if (this.#healer.isMiss(key, false)) return undefined;
+    this.#healer.confirm(key).catch(ignored);
+    throw new ReadmeshError(
+      'UNPROVED',
+      `key ${JSON.stringify(key)} is not on this disk, which may have lost it: retry in a moment, or use get, which asks a peer`,
+      { details: { key } },
+    );
   }
 
-  async #inSlices<T>(keys: readonly string[], look: (key: string) => T): Promise<T[]> {
-    const out: T[] = [];
+  #look(key: string): Row | undefined | typeof DAMAGED {
+    if (this.#healer.isLost(key)) return DAMAGED;
+    try {
+      return this.#store.getRow(key);
+    } catch (error) {
+      if (isReadmeshError(error) && error.code === 'DAMAGED') return DAMAGED;
+      throw error;
+    }
+  }
+
+  /** Those that have to be asked for are asked for together. */
+  async #inSlices<T>(keys: readonly string[], look: (key: string) => T | Promise<T>): Promise<T[]> {
+    const out: (T | Promise<T>)[] = [];
+    let waits = false;
     for (let i = 0; i < keys.length; i++) {
       if (i > 0 && i % LOOKUPS_PER_SLICE === 0) await new Promise(setImmediate);
-      out.push(look(keys[i]!));
+      const found = look(keys[i]!);
+      if (found instanceof Promise) {
+        waits = true;
+        // One may fail before the others are begun; it is awaited with them.
+        found.catch(ignored);
+      }
+      out.push(found);
     }
-    return out;
+    return waits ? Promise.all(out) : (out as T[]);
   }
 
   async *#pages(range: Range): AsyncGenerator<{ keys: readonly string[]; rows: readonly Row[] }> {
@@ -143,19 +218,34 @@ export class Reads {
   }
 }
 
+const ignored = (): void => {};
+
+/** Undefined for a tombstone. Throws UNSUPPORTED. */
+function live(row: Row | undefined): Row | undefined {
+  if (row === undefined || isTombstone(row)) return undefined;
+  if (kindOf(row) !== KIND_REGISTER)
+    throw new ReadmeshError(
+      'UNSUPPORTED',
+      `the entry is of kind ${kindOf(row)}, written by a newer version: upgrade this host`,
+    );
+  return row;
+}
+
 class LiveScan implements RowScan {
   readonly #cursor: RowCursor;
+  readonly #healer: Healer;
   #left: number;
 
-  constructor(cursor: RowCursor, limit: number) {
+  constructor(cursor: RowCursor, limit: number, healer: Healer) {
     this.#cursor = cursor;
     this.#left = limit;
+    this.#healer = healer;
   }
 
   async next(rowsMax: number): Promise<{ keys: readonly string[]; rows: readonly Row[] }> {
     const wanted = Math.min(rowsMax, this.#left);
     while (wanted > 0) {
-      const page = await this.#cursor.next(wanted, SCAN_BYTES);
+      const page = await this.#page(wanted);
       if (page.keys.length === 0) break;
       const live = page.rows.some((row) => isTombstone(row)) ? withoutTombstones(page) : page;
       if (live.keys.length === 0) continue;
@@ -167,6 +257,25 @@ class LiveScan implements RowScan {
 
   close(): Promise<void> {
     return this.#cursor.close();
+  }
+
+  /** Rows in order; a damaged one as a peer has it. */
+  async #page(rowsMax: number): Promise<{ keys: readonly string[]; rows: readonly Row[] }> {
+    try {
+      return await this.#cursor.next(rowsMax, SCAN_BYTES);
+    } catch (error) {
+      if (!isReadmeshError(error) || error.code !== 'DAMAGED') throw error;
+      const { key } = error.details;
+      if (typeof key !== 'string') {
+        this.#healer.onUnreadable();
+        throw error;
+      }
+      const row = await this.#healer.heal(key);
+      if (row !== undefined) return { keys: [key], rows: [row] };
+      // Nobody knows this key: it is a damaged one's, and which keys are missing in its place cannot be told here.
+      this.#healer.onUnreadable();
+      throw error;
+    }
   }
 }
 

@@ -11,8 +11,8 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ClassicLevel, type ChainedBatch as LevelBatch } from 'classic-level';
 import { isIntact } from '../checksum.js';
-import { dotOf, KEY_BYTES_MAX, utf8Length } from '../core/entry.js';
-import type { BatchRow, Recovered, Row, StoreBatch } from '../core/types.js';
+import { dotOf, isWhole, KEY_BYTES_MAX, utf8Length } from '../core/entry.js';
+import type { BatchRow, Dot, Drop, Recovered, Row, StoreBatch } from '../core/types.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { damagedRecord } from './chunk-cursor.js';
 import { closed, openFailure, readFailure, untrusted, writeFailure } from './disk-errors.js';
@@ -20,6 +20,7 @@ import { FolderSync, syncFolder } from './folder-sync.js';
 import { KeyFilter } from './key-filter.js';
 import { LevelBytes } from './level-bytes.js';
 import { type Db, EntryCursor, LevelSnapshot, readHeads, readSealed, readTops } from './level-cursors.js';
+import { LevelScrub } from './level-scrub.js';
 import {
   decodeHlc,
   decodeRun,
@@ -34,9 +35,10 @@ import {
   META_RUN,
   type RunMark,
   seal,
+  unseal,
 } from './physical.js';
 import { planRanges } from './range-plan.js';
-import type { KeyRange, RangePlan, RowCursor, Snapshot, Store } from './store.js';
+import type { KeyRange, RangePlan, RowCursor, ScrubReader, Snapshot, Store } from './store.js';
 
 /**
  * Write buffer: reopening replays up to this much of the log, about 10 ms a megabyte, and two may be in memory;
@@ -174,6 +176,20 @@ export class LevelStore implements Store {
     return this.#filter?.mayHold(key) ?? true;
   }
 
+  damagedDot(key: string): Dot | undefined {
+    try {
+      const row = this.#db.getSync(ENTRY + key);
+      if (row === undefined || !isWhole(row)) return undefined;
+      const dot = dotOf(row);
+      const physical = dotKey(dot.origin, dot.seq);
+      const sealed = this.#db.getSync(physical);
+      return sealed !== undefined && unseal(physical, sealed)?.toString() === key ? dot : undefined;
+    } catch {
+      // What cannot be read tells nothing.
+      return undefined;
+    }
+  }
+
   async getRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
     const rows = new Array<Row | undefined>(keys.length);
     for (let i = 0; i < keys.length; i++) {
@@ -249,6 +265,7 @@ export class LevelStore implements Store {
   async #build(batch: StoreBatch): Promise<ChainedBatch> {
     const chain: ChainedBatch = this.#db.batch();
     try {
+      for (const drop of batch.drops ?? []) dropRow(chain, drop);
       let rows = 0;
       for (const [key, row] of batch.rows) {
         if (rows++ % SLICE_ROWS === SLICE_ROWS - 1) await nextTurn();
@@ -293,6 +310,10 @@ export class LevelStore implements Store {
     }
   }
 
+  scrub(): ScrubReader {
+    return new LevelScrub(this.#db);
+  }
+
   rows(range: KeyRange): RowCursor {
     return new EntryCursor(this.#db, range);
   }
@@ -325,6 +346,12 @@ function putRow(chain: ChainedBatch, key: string, { row, replaces }: BatchRow): 
   if (replaces !== undefined) chain.del(dotKey(replaces.origin, replaces.seq));
   chain.put(ENTRY + key, row);
   putSealed(chain, dotKey(dot.origin, dot.seq), key);
+}
+
+function dropRow(chain: ChainedBatch, drop: Drop): void {
+  if ('key' in drop) chain.del(ENTRY + drop.key);
+  else if ('dot' in drop) chain.del(dotKey(drop.dot.origin, drop.dot.seq));
+  else chain.del(drop.raw as unknown as string, { keyEncoding: 'view' } as object);
 }
 
 function putSealed(chain: ChainedBatch, physicalKey: string, payload: string | Uint8Array): void {

@@ -148,6 +148,24 @@ export const messages: { [Type in PeerMessage['type']]: fc.Arbitrary<Extract<Pee
         tops: rest.last ? rest.tops : [],
       })),
     'chunk-ack': shape({ type: type('chunk-ack'), session: uint, count: uint }),
+    fetch: shape({ type: type('fetch'), request: uint, keys: fc.array(key, { maxLength: 20 }) }),
+    fetched: fc
+      .record({
+        type: type('fetched'),
+        request: uint,
+        ready: fc.boolean(),
+        heads: pairs(seq),
+        records,
+        absent: fc.array(key, { maxLength: 20 }),
+        end: fc.boolean(),
+      })
+      .map(({ records: { keys, rows }, ...rest }) => ({ ...rest, keys, rows })),
+    'fetch-range': shape({
+      type: type('fetch-range'),
+      request: uint,
+      after: fc.option(key),
+      until: fc.option(key),
+    }),
     'session-end': shape({
       type: type('session-end'),
       session: uint,

@@ -143,7 +143,6 @@ export class Finish {
     node.frozenWall = undefined;
     Object.assign(node.diskFaults, { nextWrite: undefined, nextRead: false, full: false, slowMs: 0 });
     node.proceed();
-    if (this.#world.oracle.damaged.has(node)) node.wipe();
     const { core } = node;
     if (core?.identity.phase === 'failed') node.kill();
     node.start();
@@ -184,6 +183,8 @@ export class Finish {
       if (core.queue.tail() !== undefined || core.acks.unsettled > 0 || node.scans.size > 0)
         return `${node.name} is busy: ${core.queue.rows} rows, ${core.acks.unsettled} writes, ${node.scans.size} scans`;
       if (core.digest.builtPercent < 100) return `${node.name} has not read all of its store yet`;
+      if (node.disk.image.flipped.size > 0)
+        return `${node.name} has ${node.disk.image.flipped.size} damaged records`;
       if (core.written.hash !== first.core!.written.hash)
         return `the vectors of ${first.name} and ${node.name} differ`;
       // Equal vectors without gaps promise equal entries, which is checked at the end; with gaps it may take longer.

@@ -54,6 +54,7 @@ export interface StatusBody {
     reopenings: number;
     evidence: string[];
   };
+  integrity: { proved: boolean; evidence: string[]; lost: number; broken: boolean };
 }
 
 /** An answer that does not come at all is the test's fault or a hang of the daemon: both must fail, not wait. */

@@ -140,26 +140,95 @@ describe('disks', () => {
     expect(b.wires.size).toBe(0);
   });
 
-  test('a damaged record is neither served nor sent, and the node that is rebuilt has it back', () => {
+  test('a damaged record is neither served nor sent: it is healed from a peer, and then sent', () => {
     const { world, nodes } = stage(['a', 'b', 'c']);
     const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
     putNow(a, 'k', 'precious', { replicas: 3 });
     world.oracle.diskDamaged(b);
     b.disk.image.flipBit('k', 300);
-    // Whoever asks b alone gets nothing rather than the damaged record.
-    world.cut(a, c);
     const d = world.add({ name: 'd', join: ['b:1'] });
     world.cut(d, a);
     world.cut(d, c);
     d.start();
-    world.run(10_000);
-    expect([d.ready, valueAt(d, 'k')]).toEqual([false, undefined]);
-    expect(b.damaged).toBeGreaterThan(0);
-    b.wipe();
-    b.start();
+    expect(world.runUntil(() => d.ready, 10_000)).toBe(true);
+    expect(b.core!.counters).toMatchObject({ damageFound: 1, damageHealed: 1, recordsLost: 0 });
+    expect([b, d].map((node) => valueAt(node, 'k'))).toEqual(['precious', 'precious']);
     world.healAll();
     expectEqual([a, b, c, d]);
+  });
+
+  test('a damaged record that no peer can replace ends the session: nobody is ready without it', () => {
+    const { world, nodes } = stage(['a', 'b']);
+    const [a, b] = nodes as [SimNode, SimNode];
+    putNow(a, 'k', 'precious', { replicas: 2 });
+    world.cut(a, b);
+    world.oracle.diskDamaged(b);
+    b.disk.image.flipBit('k', 300);
+    const d = world.add({ name: 'd', join: ['b:1'] });
+    world.cut(d, a);
+    d.start();
+    world.run(10_000);
+    expect([d.ready, valueAt(d, 'k')]).toEqual([false, undefined]);
+    world.healAll();
+    expectEqual([a, b, d]);
     expect(valueAt(b, 'k')).toBe('precious');
+  });
+
+  test('a newer write stands against the healing of its key, and an older one that comes late does not win meanwhile', () => {
+    const { world, nodes } = stage(['a', 'b', 'c']);
+    const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+    const late = stampAt(world, -500);
+    putNow(a, 'k', 'lost', { replicas: 3 });
+    putNow(a, 'j', 'lost', { replicas: 3 });
+    world.cut(b, a);
+    world.cut(b, c);
+    world.oracle.diskDamaged(b);
+    b.disk.image.flipBit('k', 300);
+    b.disk.image.flipBit('j', 300);
+    put(b, 'k', 'newer', ALONE);
+    expect(code(putNow(b, 'j', 'older', { ...ALONE, stamp: late }))).toBe('DAMAGED');
+    world.healAll();
+    expectEqual([a, b, c]);
+    expect([valueAt(c, 'k'), valueAt(b, 'j')]).toEqual(['newer', 'lost']);
+  });
+
+  test('the absence of a record is believed of a peer that has what this node had, and of no other', () => {
+    const { world, nodes } = stage(['a', 'b', 'c']);
+    const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+    world.cut(b, c);
+    world.cut(a, c);
+    putNow(a, 'k', 'v', { replicas: 2 });
+    world.cut(a, b);
+    reset(world, b, c);
+    world.network.setCut(b, c, undefined);
+    world.network.setCut(c, b, undefined);
+    world.oracle.diskDamaged(b);
+    b.flip('k', 300);
+    world.run(6_000);
+    // c has never heard of it.
+    expect(b.disk.image.lookup('k')).toBe('damaged');
+    world.healAll();
+    expectEqual([a, b, c]);
+    expect(valueAt(c, 'k')).toBe('v');
+  });
+
+  test('a miss is confirmed by a peer, and a record that vanished without a trace comes back', () => {
+    const { world, nodes } = stage(['a', 'b']);
+    const [a, b] = nodes as [SimNode, SimNode];
+    putNow(a, 'k', 'v', { replicas: 2 });
+    world.oracle.diskDamaged(b);
+    const row = b.disk.image.rows.get('k')!;
+    b.disk.image.rows.delete('k');
+    const answers: unknown[] = [];
+    b.confirm('never written', (ok, found) => answers.push([ok, found]));
+    b.confirm('k', (ok, found) => answers.push([ok, found === undefined ? found : Buffer.from(found)]));
+    world.run(1_500);
+    expect(answers).toEqual([
+      [true, undefined],
+      [true, Buffer.from(row)],
+    ]);
+    world.oracle.damaged.delete(b);
+    expectEqual([a, b]);
   });
 
   test('a power cut takes the tail of a store that does not flush, and no sequence number is given twice', () => {
