@@ -209,7 +209,10 @@ export class Heal {
   replaced(key: string, row: Row, batch?: Batch): void {
     const damage = this.#damages.get(key);
     if (damage === undefined || damage.decided) return;
-    batch?.mended.set(key, undefined);
+    if (damage.lost) {
+      this.#core.counters.damageHealed += 1;
+      batch?.mended.set(key, undefined);
+    }
     this.#dropDots(damage, row);
     this.#settleOnceWritten(damage, row);
   }

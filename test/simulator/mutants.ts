@@ -31,11 +31,35 @@ export const MUTANTS: readonly Mutant[] = [
     'if (surpassed || row !== undefined || this.#covers(heads, damage.needed, now.mono - damage.since))',
     247,
   ),
+  {
+    name: 'takes the absence of a record from a peer that is behind',
+    edits: [
+      {
+        file: 'core/heal.ts',
+        find: 'if (surpassed || this.#covers(heads, damage.needed, now.mono - damage.since))',
+        replace:
+          'if (surpassed || row === undefined || this.#covers(heads, damage.needed, now.mono - damage.since))',
+      },
+      { file: 'core/heal.ts', find: 'fit.length > 0 ? fit : peers', replace: 'peers' },
+    ],
+  },
   mutant(
-    'takes the absence of a record from a peer that is behind',
-    'core/heal.ts',
-    'if (surpassed || this.#covers(heads, damage.needed, now.mono - damage.since))',
-    'if (surpassed || row === undefined || this.#covers(heads, damage.needed, now.mono - damage.since))',
+    'treats a damaged key as a missing one in a merge',
+    'core/replication.ts',
+    'if (!core.heal.surpasses(key, stampMsOf(row), stampCounterOf(row))) return false;',
+    '',
+  ),
+  mutant(
+    'raises its heads over a chunk that a lost record kept from being merged',
+    'core/asking.ts',
+    'if (lost !== undefined) return this.#hold(asked, chunk, lost);',
+    '',
+  ),
+  mutant(
+    'adds what heals a lost record to a sum that still has the lost one in it',
+    'core/digest.ts',
+    "if (mended === 'unknown') continue;\n      if (old !== undefined) this.#coming.add(old);",
+    'if (old !== undefined) this.#coming.add(old);',
   ),
   mutant(
     'acknowledges a frame before it is written',
@@ -149,15 +173,11 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   mutant(
     'stores how far it has copied before the rows',
-    'core/bootstrap.ts',
-    `    this.#merge.records(chunk);
-    if (chunk.keys.length > 0) range.after = chunk.keys.at(-1)!;
-`,
-    `    if (chunk.keys.length > 0) range.after = chunk.keys.at(-1)!;
-    this.#storeRange(range);
-    this.#core.queue.seal();
-    this.#merge.records(chunk);
-`,
+    'core/asking.ts',
+    '    const lost = this.#merge.records(chunk);\n',
+    `    purpose.taken?.(asked, chunk, 0);
+    core.queue.seal();
+    const lost = this.#merge.records(chunk);\n`,
   ),
   mutant(
     'counts only the heads of the last snapshot it copied from',
