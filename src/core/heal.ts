@@ -147,7 +147,8 @@ export class Heal {
   damaged(key: string, dot?: Dot, then?: (outcome: Outcome) => void): void {
     const { counters, queue } = this.#core;
     let damage = this.#damages.get(key);
-    if (damage === undefined || !damage.lost) {
+    // One that is decided is about to be whole.
+    if (damage === undefined || !(damage.lost || damage.decided)) {
       // An old snapshot may show what was healed since.
       const held = dot === undefined ? this.#core.deps.lookup(key) : undefined;
       if (held !== undefined && held !== DAMAGED && queue.pending(key) === undefined)

@@ -29,7 +29,7 @@ export const MUTANTS: readonly Mutant[] = [
     'core/heal.ts',
     'if (surpassed || this.#covers(heads, damage.needed, now.mono - damage.since))',
     'if (surpassed || row !== undefined || this.#covers(heads, damage.needed, now.mono - damage.since))',
-    247,
+    328,
   ),
   {
     name: 'takes the absence of a record from a peer that is behind',
@@ -42,6 +42,7 @@ export const MUTANTS: readonly Mutant[] = [
       },
       { file: 'core/heal.ts', find: 'fit.length > 0 ? fit : peers', replace: 'peers' },
     ],
+    seed: 218,
   },
   mutant(
     'treats a damaged key as a missing one in a merge',

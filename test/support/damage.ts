@@ -5,12 +5,16 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { seededRandom } from '../../bin/seeded-random.js';
+import { tableDamage } from '../../src/storage/level-table.js';
 
 const COUNTER = fileURLToPath(new URL('./count-damaged.mjs', import.meta.url));
 const COUNT_MS = 120_000;
 
-/** Flips random single bits over all tables of a closed database. */
-export function flipBits(db: string, flips: number, seed: number): void {
+/**
+ * Flips random single bits over all tables of a closed database; `inRecords`: only where records lie, so that the
+ * store is still opened.
+ */
+export function flipBits(db: string, flips: number, seed: number, inRecords = false): void {
   const random = seededRandom(seed);
   const files = readdirSync(db)
     .filter((name) => name.endsWith('.ldb'))
@@ -26,7 +30,13 @@ export function flipBits(db: string, flips: number, seed: number): void {
   }
   for (const [path, offsets] of places) {
     const bytes = readFileSync(path);
-    for (const offset of offsets) bytes[offset]! ^= 1 << random.below(8);
+    for (const offset of offsets) {
+      const bit = 1 << random.below(8);
+      bytes[offset]! ^= bit;
+      if (!inRecords) continue;
+      writeFileSync(path, bytes);
+      if (tableDamage(path, bytes.length, false) !== undefined) bytes[offset]! ^= bit;
+    }
     writeFileSync(path, bytes);
   }
 }
