@@ -81,7 +81,7 @@ export class Healing implements Healer, ScrubHost {
     const { integrity } = this;
     return {
       integrity: {
-        proved: integrity.isAllProved && this.#core.heal.lost === 0 && !this.isBroken,
+        proved: this.#core.ready && integrity.isAllProved && this.#core.heal.lost === 0 && !this.isBroken,
         evidence: integrity.evidence,
         lost: this.#core.heal.lost,
         broken: this.isBroken,

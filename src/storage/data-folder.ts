@@ -167,7 +167,7 @@ async function openLocked(locked: Locked, before?: RunMark): Promise<DataFolder>
 
 function inspect(folder: string, location: string, count: OpeningCount): Inspection {
   if (count.hopeless) throw untrusted(folder, 'opening it has crashed again and again');
-  const inspection = inspectDatabase(location, count.suspicious);
+  const inspection = inspectDatabase(location, count.checkedBytesMax);
   if (inspection.damage !== undefined) throw untrusted(folder, inspection.damage);
   return inspection;
 }
