@@ -59,6 +59,7 @@ export const ERRORS = {
   STORE_FAILED: row('indeterminate', 503, 4, true),
   DAMAGED: row('unchanged', 503, 4, true),
   UNPROVED: row('unchanged', 503, 4, true),
+  UNREADABLE: row('unchanged', 500, 4, false),
   // A reader that does not keep up.
   WATCH_OVERFLOW: row('unchanged', 503, 4, true),
   // A bug of ours.

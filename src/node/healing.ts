@@ -16,6 +16,7 @@ import type { HealthIssue, ScrubStatus, Status } from '../read-store.js';
 import type { DataFolder } from '../storage/data-folder.js';
 import type { Driver, Logger } from './driver.js';
 import { type Evidence, Integrity } from './integrity.js';
+import type { Quarantine } from './quarantine.js';
 import type { Healer } from './reads.js';
 import { Scrub, type ScrubHost } from './scrub.js';
 
@@ -29,6 +30,7 @@ export interface HealingOptions {
   readonly pauseMs: number;
   /** Whether a broken store may be set aside and copied anew while the node runs. */
   readonly mayRebuild: boolean;
+  readonly quarantine: Quarantine;
 }
 
 export class Healing implements Healer, ScrubHost {
@@ -40,6 +42,7 @@ export class Healing implements Healer, ScrubHost {
   readonly #scrub: Scrub;
   readonly #scrubs: boolean;
   readonly #mayRebuild: boolean;
+  readonly #quarantine: Quarantine;
   readonly #openedAt = performance.now();
   #brokenBy: string | undefined;
   #waiting: NodeJS.Timeout | undefined;
@@ -59,6 +62,7 @@ export class Healing implements Healer, ScrubHost {
     const behindSince = folder.evidence.length === 0 ? undefined : this.#openedAt;
     this.integrity = new Integrity(() => this.#core, folder.created, behindSince);
     this.#mayRebuild = options.mayRebuild;
+    this.#quarantine = options.quarantine;
     this.#scrubs = options.bytesPerSecond > 0 && folder.store.scrub !== undefined;
     this.#scrub = new Scrub(folder.store, this, logger, options);
   }
@@ -173,6 +177,10 @@ export class Healing implements Healer, ScrubHost {
 
   onDamage(unreadable: boolean): void {
     this.note(unreadable ? 'unreadable' : 'damaged-record');
+  }
+
+  onUnreadableValue(key: string, row: Row): void {
+    this.#quarantine.tryDecode(key, row);
   }
 
   onBroken(): void {

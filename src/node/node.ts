@@ -28,6 +28,7 @@ import { bucketEntries, compareMembers, digestOf } from './digest.js';
 import { Driver, delay, type Logger } from './driver.js';
 import { Healing } from './healing.js';
 import { type CheckedOptions, checkOptions, configOf, type NodeOptions } from './options.js';
+import { Quarantine } from './quarantine.js';
 import { ReadThrough } from './read-through.js';
 import { Reads } from './reads.js';
 import { remoteMember } from './remote-member.js';
@@ -48,7 +49,8 @@ const SYNC_POLL_MS = 20;
 
 export class Node implements NodeService {
   readonly reads: Reads;
-  readonly watchers = new Watchers();
+  readonly watchers: Watchers;
+  readonly #quarantine: Quarantine;
   /** Replaced, all, when the store is reopened after a write error. */
   #folder: DataFolder;
   #driver: Driver;
@@ -139,6 +141,8 @@ export class Node implements NodeService {
     this.#address = address;
     this.#listening = listening;
     this.#logger = logger;
+    this.#quarantine = new Quarantine(logger);
+    this.watchers = new Watchers(this.#quarantine);
     this.ended = new Promise((resolve) => {
       this.#onEnded = resolve;
     });
@@ -152,7 +156,13 @@ export class Node implements NodeService {
         });
     this.#makeHealing = (opened) => this.#healingOf(opened, checked.tuning, options.rebuild === true);
     this.#healing = this.#makeHealing(folder);
-    this.reads = new Reads(folder.store, checked.tuning.cacheBytesMax, () => this.#gate(), this.#healing);
+    this.reads = new Reads(
+      folder.store,
+      checked.tuning.cacheBytesMax,
+      () => this.#gate(),
+      this.#healing,
+      this.#quarantine,
+    );
     this.#makeDriver = (opened) => this.#driverOf(opened, options, checked);
     this.#driver = this.#makeDriver(folder);
     this.#noteLosses(folder);
@@ -189,6 +199,10 @@ export class Node implements NodeService {
     return this.through === undefined ? this.reads.readRow(key) : this.through.row(key);
   }
 
+  noteUnreadable(error: unknown): void {
+    this.#quarantine.note(error);
+  }
+
   async readRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
     const { through } = this;
     return through === undefined
@@ -215,7 +229,8 @@ export class Node implements NodeService {
       closing: this.#closing !== undefined,
       startedAt: this.#startedAt,
       ...this.#healing.status(),
-      issues: [...this.#storeIssues(), ...this.#healing.issues()],
+      issues: [...this.#storeIssues(), ...this.#healing.issues(), ...this.#quarantine.issues()],
+      quarantined: this.#quarantine.size,
       store: this.#storeStatus(),
       cache: this.reads.cacheStats,
       watches: this.watchers.count,
@@ -375,6 +390,7 @@ export class Node implements NodeService {
     return new Driver(config, store, this.#logger, {
       onChanged: (keys, rows) => {
         this.reads.forget(keys);
+        this.#quarantine.forget(keys);
         this.watchers.tell(keys, rows);
       },
       onState: () => this.#onState(),
@@ -389,7 +405,7 @@ export class Node implements NodeService {
 
   #healingOf(folder: DataFolder, tuning: CoreOptions, mayRebuild: boolean): Healing {
     const { scrubBytesPerSecond: bytesPerSecond, scrubPauseMs: pauseMs } = tuning;
-    const options = { bytesPerSecond, pauseMs, mayRebuild };
+    const options = { bytesPerSecond, pauseMs, mayRebuild, quarantine: this.#quarantine };
     const healing: Healing = new Healing(
       folder,
       () => this.#driver,

@@ -15,7 +15,7 @@ import type { Range, Value } from '../read-store.js';
 import type { RowScan } from '../service.js';
 import { damagedRecord } from '../storage/chunk-cursor.js';
 import type { RowCursor, Store } from '../storage/store.js';
-import { decodeRow } from '../values.js';
+import type { Quarantine } from './quarantine.js';
 
 /** Keys looked up before the event loop gets its turn. */
 const LOOKUPS_PER_SLICE = 64;
@@ -40,12 +40,14 @@ export interface Healer {
 export class Reads {
   #store: Store;
   readonly #cache: Cache<Value>;
+  readonly #quarantine: Quarantine;
   /** Throws NOT_READY, REMOVED or CLOSED while this node may not answer. */
   readonly #gate: () => void;
   #healer: Healer;
   #open = false;
 
-  constructor(store: Store, cacheBytesMax: number, gate: () => void, healer: Healer) {
+  constructor(store: Store, cacheBytesMax: number, gate: () => void, healer: Healer, quarantine: Quarantine) {
+    this.#quarantine = quarantine;
     this.#store = store;
     this.#cache = new Cache(cacheBytesMax);
     this.#gate = gate;
@@ -82,11 +84,11 @@ export class Reads {
     // Cached only if it was looked up just now: see above.
     if (!(found instanceof Promise)) return found === undefined ? undefined : this.#decoded(key, found);
     const row = await found;
-    return row === undefined ? undefined : decodeRow(key, row).value;
+    return row === undefined ? undefined : this.#quarantine.decode(key, row).value;
   }
 
   #decoded(key: string, row: Row): Value {
-    const { value, isShareable, heapBytes } = decodeRow(key, row);
+    const { value, isShareable, heapBytes } = this.#quarantine.decode(key, row);
     if (isShareable) this.#cache.set(key, value, heapBytes);
     return value;
   }
@@ -102,7 +104,7 @@ export class Reads {
       if (cached !== undefined) return cached;
       const found = this.readRow(key);
       if (found instanceof Promise)
-        return found.then((row) => (row === undefined ? undefined : decodeRow(key, row).value));
+        return found.then((row) => (row === undefined ? undefined : this.#quarantine.decode(key, row).value));
       return found === undefined ? undefined : this.#decoded(key, found);
     });
   }
@@ -137,13 +139,15 @@ export class Reads {
   }
 
   async *values(range: Range): AsyncGenerator<Value, void, undefined> {
-    for await (const { keys, rows } of this.#pages(range))
-      for (let i = 0; i < keys.length; i++) yield decodeRow(keys[i]!, rows[i]!).value;
+    for await (const [, value] of this.entries(range)) yield value;
   }
 
   async *entries(range: Range): AsyncGenerator<[string, Value], void, undefined> {
     for await (const { keys, rows } of this.#pages(range))
-      for (let i = 0; i < keys.length; i++) yield [keys[i]!, decodeRow(keys[i]!, rows[i]!).value];
+      for (let i = 0; i < keys.length; i++) {
+        const decoded = this.#quarantine.tryDecode(keys[i]!, rows[i]!);
+        if (decoded !== undefined) yield [keys[i]!, decoded.value];
+      }
   }
 
   /** These keys were written. */

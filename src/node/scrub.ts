@@ -31,6 +31,8 @@ export interface ScrubHost {
   /** Waits until what the scrub found is written. */
   written(): Promise<void>;
   onDamage(unreadable: boolean): void;
+  /** The record is as it was written, and no value. */
+  onUnreadableValue(key: string, row: Row): void;
   /** A block of a table cannot be read: whatever is healed, LevelDB keeps stumbling over it. */
   onBroken(): void;
   /** A pass ended. `whole`: it found everything whole, or healed it. */
@@ -172,6 +174,7 @@ export class Scrub {
   }
 
   async #take(finding: Finding): Promise<void> {
+    if (finding.what === 'unreadable') return this.#host.onUnreadableValue(finding.key, finding.row);
     this.#found += 1;
     const isBroken = finding.what === 'range' || finding.what === 'dots';
     this.#host.onDamage(isBroken);

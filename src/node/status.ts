@@ -15,6 +15,7 @@ export interface StatusSources {
   startedAt: number;
   integrity: Status['integrity'];
   scrub?: ScrubStatus;
+  quarantined: number;
   cache: CacheStats;
   watches: number;
   now: Instant;
@@ -62,6 +63,7 @@ export function statusOf(sources: StatusSources): Status {
     store: sources.store,
     counters: {
       ...core.counters,
+      recordsQuarantined: sources.quarantined,
       cacheEntries: cache.entries,
       cacheBytes: cache.bytes,
       cacheHits: cache.hits,

@@ -8,8 +8,9 @@
  */
 import type { Snapshot as LevelDbSnapshot } from 'classic-level';
 import { isIntact } from '../checksum.js';
-import { dotOf, isWhole, KEY_BYTES_MAX } from '../core/entry.js';
+import { dotOf, isWhole, KEY_BYTES_MAX, KIND_REGISTER, kindOf, valueOffset } from '../core/entry.js';
 import type { Dot } from '../core/types.js';
+import { guardMsgpack } from '../msgpack-guard.js';
 import { compareKeys } from './key-range.js';
 import type { Db } from './level-cursors.js';
 import { DOT, dotKey, ENTRY, HEAD, META, META_HLC, META_RUN, parseDotKey, unseal } from './physical.js';
@@ -158,8 +159,12 @@ export class LevelScrub implements ScrubReader {
         return;
       }
       if (this.#lastKey === null || compareKeys(key, this.#lastKey) > 0) this.#lastKey = key;
-      if (isIntact(key, value) && isWhole(value)) entries.push({ key, dot: dotOf(value) });
-      else findings.push({ what: 'damaged', key });
+      if (!isIntact(key, value) || !isWhole(value)) {
+        findings.push({ what: 'damaged', key });
+        return;
+      }
+      entries.push({ key, dot: dotOf(value) });
+      if (!isReadable(value)) findings.push({ what: 'unreadable', key, row: value });
     } else if (family === DOT) {
       const key = unseal(name, value)?.toString();
       if (key !== undefined) dots.push({ key, dot: parseDotKey(name) });
@@ -240,6 +245,16 @@ export class LevelScrub implements ScrubReader {
       // One that cannot be read fails them all.
       return keys.map((key) => this.#get(key));
     }
+  }
+}
+
+function isReadable(row: Uint8Array): boolean {
+  if (kindOf(row) !== KIND_REGISTER) return true;
+  try {
+    guardMsgpack(row, valueOffset(row));
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -71,6 +71,8 @@ export type Finding =
   | { readonly what: 'lost'; readonly key: string; readonly dot: Dot }
   /** The dot index does not name the entry. */
   | { readonly what: 'no-dot'; readonly key: string }
+  /** The entry is as it was written, and no value. */
+  | { readonly what: 'unreadable'; readonly key: string; readonly row: Row }
   /** A row that nobody wrote. */
   | { readonly what: 'junk'; readonly row: Uint8Array }
   /** Entries between these keys cannot be read. */

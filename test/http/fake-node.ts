@@ -29,6 +29,8 @@ export class FakeNode implements NodeService {
     return row === undefined || isTombstone(row) ? undefined : row;
   }
 
+  noteUnreadable(): void {}
+
   async readRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
     return keys.map((key) => this.readRow(key));
   }

@@ -73,6 +73,8 @@ export class FakeService implements NodeService {
     return row === undefined || isTombstone(row) ? undefined : row;
   }
 
+  noteUnreadable(): void {}
+
   async readRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
     return keys.map((key) => this.readRow(key));
   }
