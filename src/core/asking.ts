@@ -155,7 +155,8 @@ export class Asking {
       // The session may be over now.
       this.#core.timers.atMost('pull', this.#core.now.mono);
     };
-    if (!this.#core.heal.whenHealed(lost, resume)) this.giveUp(asked, 'failed', 'too many damaged records');
+    if (!this.#core.heal.whenHealed(lost, chunk, resume))
+      this.giveUp(asked, 'failed', 'too many damaged records');
   }
 
   onEnd(peer: Peer, message: SessionEnd): void {

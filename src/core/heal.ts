@@ -21,7 +21,7 @@ import type { Core } from './core.js';
 import { dotOf, join, stampCounterOf, stampMsOf } from './entry.js';
 import type { Fetched } from './messages.js';
 import type { Peer } from './peer.js';
-import type { Dot, OriginId, Row } from './types.js';
+import type { Dot, OriginId, Records, Row } from './types.js';
 import type { Batch } from './write-queue.js';
 
 /** Keys known to be lost at a time; further ones are found again by the scrub. */
@@ -34,8 +34,9 @@ export const SUSPECT_RANGES_MAX = 1_024;
 export const FETCH_KEYS_MAX = 256;
 /** Requests in flight. */
 const REQUESTS_MAX = 4;
-/** Frames and chunks that wait for the healing of a key. */
+/** Frames and chunks that wait for the healing of a key, and bytes of their records. */
 export const HELD_MAX = 1_024;
+export const HELD_BYTES_MAX = 33_554_432;
 /** A peer that has not answered for this long is passed over, ms. */
 const ANSWER_MS = 500;
 /** Pause after an answer that does not decide, ms. */
@@ -114,6 +115,7 @@ export class Heal {
   readonly #requests = new Map<number, Request>();
   #confirmations = 0;
   #held = 0;
+  #heldBytes = 0;
   #ids = 0;
   #turn = 0;
   #needed: Needed | undefined;
@@ -218,14 +220,17 @@ export class Heal {
     this.#settleOnceWritten(damage, row);
   }
 
-  /** Runs once none of the keys is lost any more. False: too much waits already. */
-  whenHealed(keys: readonly string[], then: () => void): boolean {
-    if (this.#held >= HELD_MAX) return false;
+  /** Runs once none of the keys is lost any more; `records` are kept until then. False: too much waits already. */
+  whenHealed(keys: readonly string[], { rows }: Records, then: () => void): boolean {
+    const bytes = rows.reduce((sum, row) => sum + row.length, 0);
+    if (this.#held >= HELD_MAX || this.#heldBytes + bytes > HELD_BYTES_MAX) return false;
     this.#held += 1;
+    this.#heldBytes += bytes;
     let left = 1;
     const one = (): void => {
       if (--left > 0) return;
       this.#held -= 1;
+      this.#heldBytes -= bytes;
       then();
     };
     for (const key of keys) {
@@ -256,7 +261,7 @@ export class Heal {
     const { now, timers } = this.#core;
     this.#expire();
     const peers = this.#core.partners().filter((peer) => peer.phase === 'ready');
-    if (peers.length > 0) {
+    if (peers.length > 0 && this.#requests.size < REQUESTS_MAX) {
       const due: string[] = [];
       for (const damage of this.#damages.values())
         if (damage.request === undefined && !damage.decided && damage.notBefore <= now.mono)

@@ -213,7 +213,7 @@ export class Replication {
     const lost = this.#merge.records(push);
     if (lost !== undefined) {
       // As if it had not come yet. Should too many wait already, the vectors bring it later.
-      if (!core.heal.whenHealed(lost, () => this.onPush(peer, push))) counters.framesDropped += 1;
+      if (!core.heal.whenHealed(lost, push, () => this.onPush(peer, push))) counters.framesDropped += 1;
       return;
     }
     if (!covered && push.to > push.from) {

@@ -59,7 +59,7 @@ export class Healing implements Healer, ScrubHost {
     this.#driver = driver;
     this.#logger = logger;
     this.#onBroken = onBroken;
-    const behindSince = folder.evidence.length === 0 ? undefined : this.#openedAt;
+    const behindSince = folder.mayHaveLost ? this.#openedAt : undefined;
     this.integrity = new Integrity(() => this.#core, folder.created, behindSince);
     this.#mayRebuild = options.mayRebuild;
     this.#quarantine = options.quarantine;

@@ -13,7 +13,7 @@ export type Evidence =
   | 'damaged-record'
   /** A block, or a row of the store's own, could not be read. */
   | 'unreadable'
-  /** The store was opened in a state that may be older than the one it was left in (DataFolder.evidence). */
+  /** The store may have lost its latest writes when it was opened (DataFolder.mayHaveLost), and not have them back yet. */
   | 'unclean-stop'
   | 'write-failed'
   /** The store did not hold what its digest says, or a peer's differs at an equal vector. */

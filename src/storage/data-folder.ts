@@ -81,6 +81,8 @@ export interface DataFolder {
   readonly originReusable: boolean;
   /** Why its origin is not reusable; empty for a new store, and when it is. */
   readonly evidence: readonly Evidence[];
+  /** Whether it may have lost its latest writes, rather than merely being of another boot, a copy or a backup. */
+  readonly mayHaveLost: boolean;
   /** Random name of this opening, 16 hex digits. */
   readonly run: string;
   /** Makes the next opening mint a new origin. Done by itself when a write fails. Idempotent. */
@@ -194,6 +196,7 @@ class OpenFolder implements DataFolder {
   readonly created: boolean;
   readonly originReusable: boolean;
   readonly evidence: readonly Evidence[];
+  readonly mayHaveLost: boolean;
   readonly run: string;
   readonly #locked: Locked;
   readonly #record: RunRecord;
@@ -216,6 +219,9 @@ class OpenFolder implements DataFolder {
     this.path = locked.folder;
     this.created = opened.created;
     this.evidence = opened.evidence;
+    this.mayHaveLost =
+      opened.evidence.some((evidence) => evidence !== 'unproved') ||
+      (opened.evidence.length > 0 && opened.count.unclosed);
     this.originReusable = !opened.created && opened.evidence.length === 0;
     this.run = opened.run;
     this.#record = opened.record;

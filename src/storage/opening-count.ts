@@ -22,7 +22,8 @@ const UNCLOSED_BYTES_MAX = 134_217_728;
 
 export class OpeningCount {
   readonly #path: string;
-  readonly #unclosed: boolean;
+  /** The last opening was not ended in order. */
+  readonly unclosed: boolean;
   #whileOpening: number;
   #soonAfter: number;
   #timer: NodeJS.Timeout | undefined;
@@ -30,7 +31,7 @@ export class OpeningCount {
   constructor(folder: string) {
     this.#path = join(folder, OPENING_FILE);
     const counts = readCounts(this.#path);
-    this.#unclosed = counts !== undefined;
+    this.unclosed = counts !== undefined;
     const [whileOpening, soonAfter] = counts ?? [0, 0];
     this.#whileOpening = whileOpening;
     this.#soonAfter = soonAfter;
@@ -39,7 +40,7 @@ export class OpeningCount {
   /** Tables of up to so many bytes are to be checked block by block before the database is opened. */
   get checkedBytesMax(): number {
     if (this.#whileOpening + this.#soonAfter >= SUSPICIOUS) return Number.POSITIVE_INFINITY;
-    return this.#unclosed ? UNCLOSED_BYTES_MAX : 0;
+    return this.unclosed ? UNCLOSED_BYTES_MAX : 0;
   }
 
   get hopeless(): boolean {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { KIND_REGISTER } from '../../../src/core/entry.js';
+import { CONFIRMATIONS_MAX, HELD_BYTES_MAX, HELD_MAX, SUSPECT_RANGES_MAX } from '../../../src/core/heal.js';
 import type { SimNode } from '../node.js';
 import {
   code,
@@ -190,6 +191,73 @@ describe('disks', () => {
     world.healAll();
     expectEqual([a, b, c]);
     expect([valueAt(c, 'k'), valueAt(b, 'j')]).toEqual(['newer', 'lost']);
+  });
+
+  test.each(['pushed', 'caught up with'])(
+    'an older record that is %s late waits for the healing of its key, heads unmoved, and does not win',
+    (how) => {
+      const { world, nodes } = stage(['a', 'b', 'c']);
+      const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+      const late = stampAt(world, -500);
+      world.cut(c, a);
+      world.cut(c, b);
+      putNow(a, 'k', 'lost', { replicas: 2 });
+      world.cut(a, b);
+      if (how === 'caught up with') putNow(c, 'k', 'older', { ...ALONE, stamp: late });
+      world.oracle.diskDamaged(b);
+      b.disk.image.flipBit('k', 300);
+      const { origin } = c.core!.identity;
+      const before = b.disk.image.heads.get(origin);
+      reset(world, b, c);
+      world.mend(b, c);
+      world.run(3_000);
+      if (how === 'pushed') putNow(c, 'k', 'older', { ...ALONE, stamp: late });
+      world.run(5_000);
+      expect(c.disk.image.heads.get(origin)).toBeGreaterThan(before ?? 0);
+      expect([b.disk.image.lookup('k'), b.disk.image.heads.get(origin)]).toEqual(['damaged', before]);
+      world.healAll();
+      expectEqual([a, b, c]);
+      expect([valueAt(b, 'k'), valueAt(c, 'k')]).toEqual(['lost', 'lost']);
+    },
+  );
+
+  test('what waits for a healing is bounded, and what is too much comes again', () => {
+    const { world, nodes } = stage(['a', 'b', 'c']);
+    const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+    putNow(a, 'k', 'lost', { replicas: 3 });
+    world.cut(a, b);
+    world.cut(a, c);
+    world.oracle.diskDamaged(b);
+    world.oracle.diskDamaged(c);
+    for (const node of [b, c]) node.disk.image.flipBit('k', 300);
+    const { heal } = b.core!;
+    heal.damaged('k');
+    const nothing = { keys: [], rows: [] };
+    for (let i = 0; i < HELD_MAX; i++) expect(heal.whenHealed(['k'], nothing, () => {})).toBe(true);
+    expect(heal.whenHealed(['k'], nothing, () => {})).toBe(false);
+    const late = stampAt(world, -9_000);
+    putNow(c, 'j', 'beside it', ALONE);
+    expect(code(putNow(c, 'k', 'older', { ...ALONE, stamp: late }))).toBe('DAMAGED');
+    world.healAll();
+    expectEqual([a, b, c]);
+    expect(valueAt(b, 'k')).toBe('lost');
+    const large = { keys: ['k'], rows: [new Uint8Array(HELD_BYTES_MAX)] };
+    expect([heal.whenHealed([], large, () => {}), heal.lost]).toEqual([true, 0]);
+  });
+
+  test('misses that are being confirmed, and ranges that are suspect, are bounded: more of them are refused at once', () => {
+    const { world, nodes } = stage(['a', 'b']);
+    const [a, b] = nodes as [SimNode, SimNode];
+    world.cut(a, b);
+    world.run(5_000);
+    const { heal } = b.core!;
+    const answers: boolean[] = [];
+    for (let i = 0; i <= CONFIRMATIONS_MAX; i++) heal.confirm(`${i}`, ({ ok }) => answers.push(ok));
+    expect(answers).toEqual([false]);
+    for (let i = 0; i <= SUSPECT_RANGES_MAX; i++) heal.suspect(`${i}`, null, (ok) => answers.push(ok));
+    expect(answers).toEqual([false, false]);
+    world.healAll();
+    expectEqual([a, b]);
   });
 
   test('the absence of a record is believed of a peer that has what this node had, and of no other', () => {
