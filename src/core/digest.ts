@@ -12,9 +12,9 @@
  * with the batch.
  */
 import type { Core } from './core.js';
-import { DigestSum, SUM_BYTES } from './digest-sum.js';
+import { type Change, changesOf, decodeRoot, encodeRoot } from './digest-changes.js';
+import { DigestSum } from './digest-sum.js';
 import { DigestTree, LEAF_KEYS_MAX, Leaf } from './digest-tree.js';
-import { digestEntry, type EntryDigest } from './entry-hash.js';
 import { compareKeys } from './key-order.js';
 import { Survey, type SurveyOrder } from './survey.js';
 import type { Records } from './types.js';
@@ -22,7 +22,6 @@ import type { Batch } from './write-queue.js';
 
 const META_ROOT = 'digest';
 const META_LEAVES = 'digest-leaves';
-const FLAG_DOUBT = 1;
 /** Leaves that have grown are cut when the node has been at rest for this long, ms. */
 const GROWN_MS = 250;
 /** A leaf with this many keys is cut although the node is busy. */
@@ -33,16 +32,6 @@ const RETRY_MS = 2_000;
 const RECHECK_MS = 250;
 /** Surveys that wait for their turn. */
 const ORDERS_MAX = 64;
-
-interface Change {
-  readonly key: string;
-  readonly old: EntryDigest | undefined;
-  readonly now: EntryDigest | undefined;
-  /** Of what could be read before. Differs from `old` where the record was lost, and what it was is known. */
-  readonly read: EntryDigest | undefined;
-  /** In place of a record that was lost. `unknown`: it stands in the sums, and nobody knows which it was. */
-  readonly mended?: 'known' | 'unknown';
-}
 
 export interface DigestView {
   keys: number;
@@ -438,40 +427,4 @@ export class Digest {
     this.#dirty = true;
     this.#core.queue.batch();
   }
-}
-
-function encodeRoot(root: DigestSum, doubt: boolean): Uint8Array {
-  const bytes = new Uint8Array(1 + SUM_BYTES);
-  bytes[0] = doubt ? FLAG_DOUBT : 0;
-  root.write(bytes, 1);
-  return bytes;
-}
-
-function decodeRoot(bytes: Uint8Array | undefined): { root: DigestSum; doubt: boolean } | undefined {
-  if (bytes?.length !== 1 + SUM_BYTES) return undefined;
-  return { root: DigestSum.read(bytes, 1), doubt: (bytes[0]! & FLAG_DOUBT) !== 0 };
-}
-
-function changesOf(batch: Batch): Change[] {
-  const { rows, removals, mended } = batch;
-  const changes: Change[] = [];
-  for (const [key, { row, replaced }] of rows) {
-    const read = replaced === undefined ? undefined : digestEntry(key, replaced);
-    const now = digestEntry(key, row);
-    if (mended.size === 0 || !mended.has(key)) {
-      changes.push({ key, old: read, now, read });
-      continue;
-    }
-    const lost = mended.get(key);
-    const old = lost === undefined ? undefined : digestEntry(key, lost);
-    changes.push({ key, old, now, read, mended: lost === undefined ? 'unknown' : 'known' });
-  }
-  for (const [key, row] of removals) {
-    const old = digestEntry(key, row);
-    changes.push({ key, old, now: undefined, read: old });
-  }
-  for (const key of mended.keys())
-    if (!rows.has(key))
-      changes.push({ key, old: undefined, now: undefined, read: undefined, mended: 'unknown' });
-  return changes;
 }

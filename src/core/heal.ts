@@ -18,7 +18,7 @@
  * A miss that is to be confirmed goes the same way, but blocks nothing and is given up after a while.
  */
 import type { Core } from './core.js';
-import { dotOf, join, stampCounterOf, stampMsOf } from './entry.js';
+import { compareRows, dotOf, join, stampCounterOf, stampMsOf } from './entry.js';
 import type { Fetched } from './messages.js';
 import type { Peer } from './peer.js';
 import type { Dot, OriginId, Records, Row } from './types.js';
@@ -379,7 +379,7 @@ export class Heal {
         continue;
       }
       const mine = core.queue.pending(key) ?? core.deps.lookup(key);
-      if (mine !== undefined && mine !== DAMAGED) continue;
+      if (mine !== undefined && mine !== DAMAGED && !this.#isStale(mine, row)) continue;
       core.counters.damageFound += 1;
       this.#decide(this.#add(key, true), row);
     }
@@ -388,6 +388,12 @@ export class Heal {
     if (!message.end) return;
     this.#ranges.delete(range);
     core.afterWritten(() => range.done(true));
+  }
+
+  /** Whether the row that is there was replaced by this one before: a record that was lost uncovers an older one. */
+  #isStale(mine: Row, row: Row): boolean {
+    const { origin, seq } = dotOf(row);
+    return compareRows(row, mine) > 0 && seq <= this.#core.written.head(origin);
   }
 
   /** Rows of the dot index that lead to the key but not to the record that it now has. */

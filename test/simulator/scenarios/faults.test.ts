@@ -221,6 +221,37 @@ describe('disks', () => {
     },
   );
 
+  test('of a range that cannot be read, what vanished is fetched, and so is what replaced an older record that shows again', () => {
+    const { world, nodes } = stage(['a', 'b']);
+    const [a, b] = nodes as [SimNode, SimNode];
+    for (const key of ['k1', 'k2', 'k3', 'k4']) putNow(a, key, `old ${key}`, { replicas: 2 });
+    const { rows } = b.disk.image;
+    const old = rows.get('k2')!;
+    putNow(a, 'k2', 'new k2', { replicas: 2 });
+    world.oracle.diskDamaged(b);
+    for (const key of ['k1', 'k4']) rows.delete(key);
+    rows.set('k2', old);
+    let healed: boolean | undefined;
+    b.core!.heal.suspect('k1', 'k3', (ok) => {
+      healed = ok;
+    });
+    b.input({ type: 'tick' });
+    expect(world.runUntil(() => healed !== undefined, 10_000)).toBe(true);
+    expect([healed, ...['k1', 'k2', 'k3', 'k4'].map((key) => valueAt(b, key))]).toEqual([
+      true,
+      undefined,
+      'new k2',
+      'old k3',
+      undefined,
+    ]);
+    b.core!.heal.suspect(null, null, () => {});
+    b.input({ type: 'tick' });
+    expect(world.runUntil(() => rows.size === 4 && valueAt(b, 'k4') !== undefined, 10_000)).toBe(true);
+    expect(b.core!.counters).toMatchObject({ damageFound: 3, damageHealed: 3, recordsLost: 0 });
+    world.oracle.damaged.delete(b);
+    expectEqual([a, b]);
+  });
+
   test('what waits for a healing is bounded, and what is too much comes again', () => {
     const { world, nodes } = stage(['a', 'b', 'c']);
     const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
