@@ -93,7 +93,7 @@ async function rebuild(context: Context): Promise<Comparison> {
         for (;;) {
           const { digest } = await replica.status();
           if (digest.builtPercent < 100) {
-            await delay(2);
+            await delay(20);
             continue;
           }
           const took = performance.now() - began;

@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { version } from '../src/node/status.js';
 import { Cli } from './cli/command.js';
 import { EXIT_CODES, report } from './cli/report.js';
+import { addBackup, addRestore } from './commands/backup.js';
 import { addMembers, addRemove, addStatus, addVerify } from './commands/cluster.js';
 import { addDel, addGet, addPut } from './commands/entries.js';
 import { addServe } from './commands/serve.js';
@@ -36,6 +37,7 @@ function createProgram(cli: Cli): Command {
     .addHelpText('after', HELP);
   const adders = [
     ...[addServe, addGet, addPut, addDel, addScan, addWatch, addImport, addExport],
+    ...[addBackup, addRestore],
     ...[addStatus, addMembers, addRemove, addVerify, addDemo, addBench],
   ];
   for (const add of adders) add(program, cli);

@@ -43,12 +43,20 @@ function crcOfShort(bytes: Uint8Array, seed: number): number {
   return ~crc >>> 0;
 }
 
+/** The hash that seeds a checksum. `before`: that of the text that comes before this one. */
+export function hashText(text: string, before = FNV_OFFSET): number {
+  let hash = before;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), FNV_PRIME);
+  return hash;
+}
+
+/** The checksum of a row whose key has this hash. */
+export function checksumFrom(hash: number, row: Row): number {
+  return row.length <= SHORT_ROW ? crcOfShort(row, hash) : crc32(row.subarray(CHECKSUM_BYTES), hash >>> 0);
+}
+
 export function checksum(key: string, row: Row): number {
-  let hash = FNV_OFFSET;
-  for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), FNV_PRIME);
-  return row.length <= SHORT_ROW
-    ? crcOfShort(row, hash >>> 0)
-    : crc32(row.subarray(CHECKSUM_BYTES), hash >>> 0);
+  return checksumFrom(hashText(key), row);
 }
 
 export function isIntact(key: string, row: Row): boolean {

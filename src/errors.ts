@@ -60,6 +60,7 @@ export const ERRORS = {
   DAMAGED: row('unchanged', 503, 4, true),
   UNPROVED: row('unchanged', 503, 4, true),
   UNREADABLE: row('unchanged', 500, 4, false),
+  BACKUP_DAMAGED: row('unchanged', 400, 4, false),
   // A reader that does not keep up.
   WATCH_OVERFLOW: row('unchanged', 503, 4, true),
   // A bug of ours.

@@ -7,6 +7,7 @@
  *     DELETE /v1/kv/KEY          answers the receipt (also when the key was missing: the deletion still wins over older writes)
  *     any of these on /v1/kv?key=KEY   for keys that URL clients rewrite, such as `..`
  *     GET    /v1/kv?prefix=&after=&limit=   {"entries":[{"key","value"}],"next"}; next: `after` of the next page, null at the end
+ *     GET    /v1/backup          the bytes of a backup (storage/backup-format.ts), as fast as they are taken
  *     GET    /v1/status, /livez, /readyz (503 until reads are served)
  *
  * KEY is one percent-encoded segment. Writes take `replicas`, `fsync`, `timeoutMs` in the query. A write that is
@@ -19,6 +20,7 @@ import findMyWay from 'find-my-way';
 import { assertKey, KIND_REGISTER, KIND_TOMBSTONE, NO_VALUE, stampHexOf } from './core/entry.js';
 import type { Row } from './core/types.js';
 import { isReadmeshError, ReadmeshError } from './errors.js';
+import { BackupFace } from './http/backup.js';
 import { Aborted, BodyBudget, SlowBody, withBody } from './http/body.js';
 import {
   checkListQuery,
@@ -68,6 +70,7 @@ class HttpFace {
   readonly #onFault: (error: unknown) => void;
   readonly #budget: BodyBudget;
   readonly #router: findMyWay.Instance<findMyWay.HTTPVersion.V1>;
+  readonly #backups: BackupFace;
 
   constructor(service: NodeService, options: HttpOptions) {
     const { valueBytesMax = CLUSTER_DEFAULTS.valueBytesMax, onFault = () => {}, ...limits } = options;
@@ -75,6 +78,7 @@ class HttpFace {
     this.#limits = { ...HTTP_DEFAULTS, ...limits };
     this.#valueBytesMax = valueBytesMax;
     this.#onFault = onFault;
+    this.#backups = new BackupFace(service, this.#limits, onFault);
     this.#budget = new BodyBudget(this.#limits.bodyBytesMax);
     this.#router = findMyWay({
       maxParamLength: PARAM_LENGTH_MAX,
@@ -105,6 +109,10 @@ class HttpFace {
     on(get, '/v1/status', (_, response, { query }) => {
       checkNoQuery(parseQuery(query));
       replyJson(response, 200, `${JSON.stringify(this.#service.status())}\n`);
+    });
+    on(['GET'], '/v1/backup', (_, response, { query }) => {
+      checkNoQuery(parseQuery(query));
+      return this.#backups.send(response);
     });
     on(get, '/v1/kv/:key', (_, response, { path, query }) => {
       checkNoQuery(parseQuery(query));

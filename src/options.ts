@@ -17,6 +17,8 @@ export const CLUSTER_DEFAULTS = {
   batchBytesMax: 4_194_304,
   /** Time between heartbeats on a link, ms. A dead link is noticed after two. */
   beatMs: 1_000,
+  /** How long a session token may be used, ms: so long is it remembered how far an ended origin had come. */
+  tokenAgeMaxMs: 86_400_000,
 } as const;
 
 /** Caps and times of one host. */
@@ -143,6 +145,11 @@ export const HTTP_DEFAULTS = {
   pageLimitMax: 1_000,
   /** A page ends early above this many bytes of rows (it always holds one entry). */
   pageBytesMax: 4_194_304,
+  /** Backups in progress; each holds a snapshot of the store, so that what is deleted meanwhile stays on the disk. */
+  backupsMax: 2,
+  /** A backup whose reader takes nothing for this long is given up, and one that takes longer in all, ms. */
+  backupStallMs: 60_000,
+  backupMsMax: 21_600_000,
 } as const;
 
 export type HttpLimits = Widen<typeof HTTP_DEFAULTS>;

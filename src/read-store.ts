@@ -192,6 +192,8 @@ export interface Status {
     reopenings: number;
     /** What spoke against the store when it was last opened: `unproved`, `lost-batches`, `torn-log`, `write-error`. */
     evidence: string[];
+    /** It was made from a backup: of which node, taken and restored when (ISO 8601). */
+    restored?: { node: string; takenAt: string; restoredAt: string };
   };
   counters: Record<string, number>;
   uptimeMs: number;

@@ -52,12 +52,16 @@ export interface VerifyReport {
   differing: { key: string; stamps: Record<string, string> }[];
 }
 
-/** Hash over all entries of one node from one snapshot. */
+/** Sums over all entries of one node, read from its disk in one snapshot. */
 export interface DigestReport {
   /** origin -> head, of the snapshot. */
   heads: Record<string, number>;
   entries: number;
-  /** 256 hashes, one per bucket of keys. */
+  /** Sums over all of them, 64 hex digits: equal on members that hold the same (core/digest-sum.ts). */
+  root: string;
+  /** Records that failed their checksum; they are in no sum. */
+  damaged: number;
+  /** 256 sums, one per bucket of keys. */
   buckets: string[];
 }
 
@@ -82,6 +86,11 @@ export interface NodeService {
   digest(): Promise<DigestReport>;
   /** Key and stamp of each entry (tombstones included) in one bucket of `digest`. */
   digestBucket(bucket: number): Promise<{ key: string; stamp: StampHex }[]>;
+  /**
+   * The bytes of a backup of this node (storage/backup-format.ts), from one snapshot, which is held until the end or
+   * `return()`. Throws NOT_READY, DAMAGED, CLOSED.
+   */
+  backup(): AsyncIterableIterator<Uint8Array>;
   /** Compares all members at equal vectors. */
   verify(timeoutMs: number): Promise<VerifyReport>;
 }

@@ -118,6 +118,12 @@ function renderStatus(status: Status): string {
     `up         ${duration(status.uptimeMs)}, version ${printable(status.version)}`,
     `queues     ${counted(queues.pendingRows, 'record')} (${bytes(queues.pendingBytes)}) to write, ${counted(queues.unacknowledged, 'write')} to acknowledge`,
   ];
+  lines.push(`digest     ${digestLine(status.digest)}`);
+  const { restored } = status.store ?? {};
+  if (restored !== undefined) {
+    const ageMs = Date.now() - Date.parse(restored.takenAt);
+    lines.push(`restored   from a backup of ${printable(restored.node)} taken ${duration(ageMs)} ago`);
+  }
   if (bootstrap !== undefined) lines.push(`bootstrap  ${bootstrapText(bootstrap)}`);
   lines.push(`copy       ${renderIntegrity(status)}`);
   if (issues.length === 0) lines.push(`health     ${ready ? pc.green('no issues') : 'no issues'}`);
@@ -136,6 +142,15 @@ function renderIntegrity({ integrity, scrub, counters }: Status): string {
   const last =
     scrub.lastPassAt === undefined ? '' : `; last read ${duration(Date.now() - scrub.lastPassAt)} ago`;
   return `${known}${pass}${last}${damage}`;
+}
+
+function digestLine(digest: Status['digest']): string {
+  const { keys, builtPercent, lastProvedMs } = digest;
+  const entries = counted(keys, 'entry', 'entries');
+  if (builtPercent < 100) return `${entries}, ${builtPercent} % read`;
+  return lastProvedMs === undefined
+    ? `${entries}, not yet compared with all linked members`
+    : `${entries}, equal to all linked members ${duration(lastProvedMs)} ago`;
 }
 
 function renderMembers(members: readonly MemberStatus[]): string {

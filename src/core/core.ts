@@ -5,6 +5,7 @@
  *     links.ts        who am I connected to: handshake, dialing, one link per peer
  *     gossip.ts       what do others have: heartbeats, vectors, member table
  *     replication.ts  new writes: accept, push, relay, acknowledge
+ *     sealing.ts      origins that have ended: sealed, forgotten
  *     sessions.ts     missed writes: catch-up by dots, bootstrap by key range, and serving both; in four rooms
  *     digest.ts       does the store hold what it should: the digest tree, its build and upkeep
  *     reconcile.ts    do members with equal vectors hold the same: comparing digests, mending this node
@@ -23,6 +24,7 @@ import type { Effect, LinkId } from './io.js';
 import type { MemberTable } from './membership.js';
 import type { PeerMessage, PeerPhase } from './messages.js';
 import type { Peer } from './peer.js';
+import type { Sealing } from './sealing.js';
 import type { Timers } from './timers.js';
 import type { Dot, Instant, OriginId, Recovered } from './types.js';
 import type { VersionVector } from './version-vector.js';
@@ -62,6 +64,7 @@ export type TimerName =
   | 'beat'
   | 'pulses'
   | 'announce'
+  | 'offers'
   | 'links'
   | 'pull'
   | 'acks'
@@ -87,6 +90,7 @@ export type Counters = Record<
   | 'framesReceived'
   | 'framesDuplicate'
   | 'framesRelayed'
+  | 'framesFetched'
   | 'framesDropped'
   | 'gaps'
   | 'recordsReceived'
@@ -97,6 +101,9 @@ export type Counters = Record<
   | 'futureStamps'
   | 'linksRefused'
   | 'originsMinted'
+  | 'originsSealed'
+  | 'originsForgotten'
+  | 'rebuilds'
   | 'digestDamages'
   | 'digestMismatches'
   | 'rangesRepaired'
@@ -122,6 +129,7 @@ export interface Core {
   readonly queue: WriteQueue;
   readonly acks: Acknowledgements;
   readonly members: MemberTable;
+  readonly sealing: Sealing;
   readonly detector: FailureDetector;
   readonly timers: Timers<TimerName>;
   /** By link; accepted or still shaking hands. */

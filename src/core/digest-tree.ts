@@ -14,7 +14,7 @@
  */
 import { DigestSum, SUM_BYTES } from './digest-sum.js';
 import type { EntryDigest } from './entry-hash.js';
-import { compareKeys } from './key-order.js';
+import { compareKeys, isPlainKey } from './key-order.js';
 
 /** Keys of a new leaf. */
 export const LEAF_KEYS = 512;
@@ -51,11 +51,14 @@ interface Place {
 export class DigestTree {
   readonly root = new DigestSum();
   #blocks: Block[];
+  /** Bounds that do not compare as JavaScript compares text. */
+  #odd = 0;
 
   /** `leaves`: in order, the first one's bound being where the tree begins. */
   constructor(leaves: readonly Leaf[] = [new Leaf('')]) {
     this.#blocks = blocksOf(leaves);
     for (const block of this.#blocks) this.root.addSum(block.total);
+    for (const leaf of leaves) if (!isPlainKey(leaf.after)) this.#odd += 1;
   }
 
   get size(): number {
@@ -75,8 +78,9 @@ export class DigestTree {
 
   /** What the key had goes, what it has comes; either may be nothing. Returns the leaf. */
   change(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): Leaf {
-    const block = this.#blocks[this.#blockOf(key)]!;
-    const leaf = block.leaves[leafIndex(block.leaves, key)]!;
+    const plain = this.#isPlain(key);
+    const block = this.#blocks[this.#blockOf(key, plain)]!;
+    const leaf = block.leaves[leafIndex(block.leaves, key, plain)]!;
     if (old !== undefined) {
       leaf.remove(old);
       block.total.remove(old);
@@ -159,8 +163,14 @@ export class DigestTree {
       to === undefined
         ? { block: this.#blocks.length - 1, leaf: this.#blocks.at(-1)!.leaves.length }
         : this.#startingAt(to)!;
-    for (const old of this.within(after, to)) this.root.subtractSum(old);
-    for (const leaf of leaves) this.root.addSum(leaf);
+    for (const old of this.within(after, to)) {
+      this.root.subtractSum(old);
+      if (!isPlainKey(old.after)) this.#odd -= 1;
+    }
+    for (const leaf of leaves) {
+      this.root.addSum(leaf);
+      if (!isPlainKey(leaf.after)) this.#odd += 1;
+    }
     const before = this.#blocks[from.block]!.leaves.slice(0, from.leaf);
     const behind = this.#blocks[end.block]!.leaves.slice(end.leaf);
     const blocks = blocksOf([...before, ...leaves, ...behind]);
@@ -184,7 +194,9 @@ export class DigestTree {
         changed = true;
       } else merged.push(leaf);
     }
-    if (changed) this.#blocks = blocksOf(merged);
+    if (!changed) return;
+    this.#blocks = blocksOf(merged);
+    this.#odd = merged.filter((leaf) => !isPlainKey(leaf.after)).length;
   }
 
   /** The leaves as they are, in a few bytes each. */
@@ -232,16 +244,21 @@ export class DigestTree {
   }
 
   #find(key: string): Place {
-    const block = this.#blockOf(key);
-    return { block, leaf: leafIndex(this.#blocks[block]!.leaves, key) };
+    const plain = this.#isPlain(key);
+    const block = this.#blockOf(key, plain);
+    return { block, leaf: leafIndex(this.#blocks[block]!.leaves, key, plain) };
   }
 
-  #blockOf(key: string): number {
+  #isPlain(key: string): boolean {
+    return this.#odd === 0 && isPlainKey(key);
+  }
+
+  #blockOf(key: string, plain: boolean): number {
     let low = 0;
     let high = this.#blocks.length - 1;
     while (low < high) {
       const middle = (low + high + 1) >> 1;
-      if (compareKeys(this.#blocks[middle]!.leaves[0]!.after, key) < 0) low = middle;
+      if (isBelow(this.#blocks[middle]!.leaves[0]!.after, key, plain)) low = middle;
       else high = middle - 1;
     }
     return low;
@@ -262,16 +279,20 @@ export class DigestTree {
   }
 }
 
-/** Which of the leaves, in order, holds the key; the first, if it lies below all of them. */
-export function leafIndex(leaves: readonly Leaf[], key: string): number {
+/** Which of the leaves, in order, holds the key; the first, if it lies below all of them. `plain`: all keys are. */
+export function leafIndex(leaves: readonly Leaf[], key: string, plain = false): number {
   let first = 0;
   let last = leaves.length - 1;
   while (first < last) {
     const middle = (first + last + 1) >> 1;
-    if (compareKeys(leaves[middle]!.after, key) < 0) first = middle;
+    if (isBelow(leaves[middle]!.after, key, plain)) first = middle;
     else last = middle - 1;
   }
   return first;
+}
+
+function isBelow(bound: string, key: string, plain: boolean): boolean {
+  return plain ? bound < key : compareKeys(bound, key) < 0;
 }
 
 function blocksOf(leaves: readonly Leaf[]): Block[] {

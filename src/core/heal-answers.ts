@@ -4,13 +4,13 @@
  */
 import type { Core } from './core.js';
 import { DAMAGED, type Doubts } from './heal.js';
-import type { Fetch, FetchRange } from './messages.js';
+import type { AskRange, AskRecords } from './messages.js';
 import type { Peer } from './peer.js';
 import type { OriginId, Records, Row } from './types.js';
 
 /** Records of one answer, and bytes after which the rest has to be asked for again. */
-const FETCHED_ROWS_MAX = 1_024;
-const FETCHED_BYTES_MAX = 1_048_576;
+const LENT_ROWS_MAX = 1_024;
+const LENT_BYTES_MAX = 1_048_576;
 /** Range requests served at a time. */
 const RANGES_SERVED_MAX = 4;
 
@@ -34,7 +34,7 @@ export class HealAnswers {
     for (const [scan, served] of [...this.#served]) if (served.peer === peer) this.#stop(scan);
   }
 
-  onFetch(peer: Peer, message: Fetch): void {
+  onAskRecords(peer: Peer, message: AskRecords): void {
     const core = this.#core;
     if (!this.#mayAnswer(peer)) return this.#refuse(peer, message.request);
     // Whatever the asker pushed before it asked is then written, and its heads are likely to be covered.
@@ -44,7 +44,7 @@ export class HealAnswers {
       const absent: string[] = [];
       let bytes = 0;
       for (const key of message.keys) {
-        if (bytes >= FETCHED_BYTES_MAX) break;
+        if (bytes >= LENT_BYTES_MAX) break;
         const row = core.heal.isLost(key) ? DAMAGED : core.deps.lookup(key);
         if (row === DAMAGED) core.heal.damaged(key);
         else if (row !== undefined) {
@@ -57,7 +57,7 @@ export class HealAnswers {
     });
   }
 
-  onFetchRange(peer: Peer, message: FetchRange): void {
+  onAskRange(peer: Peer, message: AskRange): void {
     const core = this.#core;
     if (!this.#mayAnswer(peer) || this.#served.size >= RANGES_SERVED_MAX)
       return this.#refuse(peer, message.request);
@@ -75,7 +75,7 @@ export class HealAnswers {
     const served = this.#served.get(scan);
     if (served === undefined) return false;
     served.heads = heads;
-    this.#core.emit({ type: 'read-scan', scan, rowsMax: FETCHED_ROWS_MAX, bytesMax: FETCHED_BYTES_MAX });
+    this.#core.emit({ type: 'read-scan', scan, rowsMax: LENT_ROWS_MAX, bytesMax: LENT_BYTES_MAX });
     return true;
   }
 
@@ -110,12 +110,12 @@ export class HealAnswers {
   ): void {
     if (!this.#core.peers.has(peer.link)) return;
     this.#core.counters.recordsLent += keys.length;
-    this.#core.send(peer, { type: 'fetched', request, ready: true, heads, keys, rows, absent, end });
+    this.#core.send(peer, { type: 'lent', request, ready: true, heads, keys, rows, absent, end });
   }
 
   #refuse(peer: Peer, request: number): void {
     const nothing = { heads: [], keys: [], rows: [], absent: [] };
-    this.#core.send(peer, { type: 'fetched', request, ready: false, ...nothing, end: false });
+    this.#core.send(peer, { type: 'lent', request, ready: false, ...nothing, end: false });
   }
 
   #stop(scan: number): void {

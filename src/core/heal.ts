@@ -19,8 +19,9 @@
  */
 import type { Core } from './core.js';
 import { compareRows, dotOf, join, stampCounterOf, stampMsOf } from './entry.js';
-import type { Fetched } from './messages.js';
+import type { Lent } from './messages.js';
 import type { Peer } from './peer.js';
+import type { Merge } from './replication.js';
 import type { Dot, OriginId, Records, Row } from './types.js';
 import type { Batch } from './write-queue.js';
 
@@ -30,8 +31,8 @@ export const DAMAGED_KEYS_MAX = 65_536;
 export const CONFIRMATIONS_MAX = 4_096;
 /** Suspect ranges at a time. */
 export const SUSPECT_RANGES_MAX = 1_024;
-/** Keys of one `fetch`. */
-export const FETCH_KEYS_MAX = 256;
+/** Keys of one `ask-records`. */
+export const ASK_KEYS_MAX = 256;
 /** Requests in flight. */
 const REQUESTS_MAX = 4;
 /** Frames and chunks that wait for the healing of a key, and bytes of their records. */
@@ -110,6 +111,7 @@ export interface Doubts {
 export class Heal {
   readonly #core: Core;
   readonly #doubts: Doubts;
+  readonly #merge: Merge;
   readonly #damages = new Map<string, Damage>();
   readonly #ranges = new Set<SuspectRange>();
   readonly #requests = new Map<number, Request>();
@@ -120,8 +122,9 @@ export class Heal {
   #turn = 0;
   #needed: Needed | undefined;
 
-  constructor(core: Core, doubts: Doubts) {
+  constructor(core: Core, doubts: Doubts, merge: Merge) {
     this.#core = core;
+    this.#merge = merge;
     this.#doubts = doubts;
   }
 
@@ -260,14 +263,16 @@ export class Heal {
     if (this.#damages.size === 0 && this.#ranges.size === 0) return;
     const { now, timers } = this.#core;
     this.#expire();
-    const peers = this.#core.partners().filter((peer) => peer.phase === 'ready');
+    const { standing } = this.#core.sealing;
+    // One that has missed a forgetting, as this one may have, holds what should be gone.
+    const peers = this.#core.partners().filter((peer) => peer.phase === 'ready' && standing.mayCompare(peer));
     if (peers.length > 0 && this.#requests.size < REQUESTS_MAX) {
       const due: string[] = [];
       for (const damage of this.#damages.values())
         if (damage.request === undefined && !damage.decided && damage.notBefore <= now.mono)
           due.push(damage.key);
-      for (let i = 0; i < due.length && this.#requests.size < REQUESTS_MAX; i += FETCH_KEYS_MAX)
-        this.#fetch(peers, due.slice(i, i + FETCH_KEYS_MAX));
+      for (let i = 0; i < due.length && this.#requests.size < REQUESTS_MAX; i += ASK_KEYS_MAX)
+        this.#fetch(peers, due.slice(i, i + ASK_KEYS_MAX));
       for (const range of this.#ranges)
         if (range.request === undefined && range.notBefore <= now.mono && this.#requests.size < REQUESTS_MAX)
           this.#fetchRange(peers, range);
@@ -275,7 +280,7 @@ export class Heal {
     timers.atMost('heal', now.mono + RETRY_MS);
   }
 
-  onFetched(peer: Peer, message: Fetched): void {
+  onLent(peer: Peer, message: Lent): void {
     const request = this.#requests.get(message.request);
     if (request === undefined || request.peer !== peer) return;
     this.#release(message.request, request, RETRY_MS);
@@ -290,8 +295,8 @@ export class Heal {
 
   // Deciding.
 
-  #take(peer: Peer, request: Request, message: Fetched): void {
-    const heads = new Map(message.heads);
+  #take(peer: Peer, request: Request, message: Lent): void {
+    const heads = this.#core.sealing.above(new Map(message.heads));
     if (request.range !== undefined) return this.#takeRange(request.range, heads, message);
     const asked = new Set(request.keys);
     message.keys.forEach((key, i) => {
@@ -355,7 +360,7 @@ export class Heal {
   }
 
   #put({ key, dots }: Damage, row: Row, current: Row | undefined): void {
-    const { hlc, queue, taken } = this.#core;
+    const { hlc, queue } = this.#core;
     hlc.receive(stampMsOf(row), stampCounterOf(row));
     const { origin, seq } = dotOf(row);
     // A dot names one record: the dot index says that this is the one that was lost.
@@ -363,10 +368,10 @@ export class Heal {
     const batch = queue.batch(1, key.length + row.length);
     queue.put(batch, key, row, current, false, isSame);
     batch.mended.set(key, isSame ? row : undefined);
-    taken.raise(origin, 0, seq);
+    this.#merge.seen(batch, origin, seq);
   }
 
-  #takeRange(range: SuspectRange, heads: ReadonlyMap<OriginId, number>, message: Fetched): void {
+  #takeRange(range: SuspectRange, heads: ReadonlyMap<OriginId, number>, message: Lent): void {
     const core = this.#core;
     if (!this.#covers(heads, range.needed, core.now.mono - range.since)) return;
     const { keys, rows } = message;
@@ -449,7 +454,8 @@ export class Heal {
 
   /** A peer for these: one that is known to cover the first of them, if there is one; another one at every turn. */
   #choose(peers: readonly Peer[], needed: Needed): Peer {
-    const fit = peers.filter((peer) => covers(new Map(peer.vector.heads()), needed.tops));
+    const { sealing } = this.#core;
+    const fit = peers.filter((peer) => covers(sealing.above(new Map(peer.vector.heads())), needed.tops));
     const among = fit.length > 0 ? fit : peers;
     return among[this.#turn++ % among.length]!;
   }
@@ -464,7 +470,7 @@ export class Heal {
     this.#requests.set(request, { peer, keys, range: undefined, at: now.mono });
     for (const key of keys) this.#damages.get(key)!.request = request;
     this.#core.counters.fetches += 1;
-    this.#core.send(peer, { type: 'fetch', request, keys });
+    this.#core.send(peer, { type: 'ask-records', request, keys });
   }
 
   #fetchRange(peers: readonly Peer[], range: SuspectRange): void {
@@ -473,7 +479,7 @@ export class Heal {
     this.#requests.set(request, { peer, keys: [], range, at: this.#core.now.mono });
     range.request = request;
     this.#core.counters.fetches += 1;
-    this.#core.send(peer, { type: 'fetch-range', request, after: range.after, until: range.until });
+    this.#core.send(peer, { type: 'ask-range', request, after: range.after, until: range.until });
   }
 
   /** What it asked for may be asked for again, after a pause. */

@@ -14,6 +14,15 @@ export function compareKeys(a: string, b: string): number {
   return a.length - b.length;
 }
 
+/**
+ * Whether this key compares as JavaScript compares text, which is many times faster, with every other such key: no
+ * unit of it is a surrogate or above.
+ */
+export function isPlainKey(key: string): boolean {
+  for (let i = 0; i < key.length; i++) if (key.charCodeAt(i) >= 0xd800) return false;
+  return true;
+}
+
 /** Surrogates stand for code points above U+FFFF: they rank behind the units U+E000 to U+FFFF. */
 function codePointRank(unit: number): number {
   if (unit < 0xd800) return unit;

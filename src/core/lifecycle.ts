@@ -30,6 +30,8 @@ interface StoredNode {
   origin: OriginId;
   phase: PeerPhase;
   founder: boolean;
+  /** Restored, and has met no member of its cluster since. */
+  unmet?: boolean;
 }
 
 interface StoredMembers {
@@ -40,8 +42,47 @@ interface StoredMembers {
 /** What a store says about its owner, before a replica is made from it. */
 export function storedIdentity(
   meta: ReadonlyMap<string, Uint8Array>,
-): { cluster: string; name: string } | undefined {
+): { cluster: string; name: string; unmet?: boolean } | undefined {
   return decodeMeta<StoredNode>(meta.get('node'));
+}
+
+/** Where a restored store comes from; kept in it for ever. */
+export interface Restored {
+  /** Node that the backup was taken from. */
+  readonly node: string;
+  /** When it was taken and when it was restored, ms since 1970. */
+  readonly takenAtMs: number;
+  readonly restoredAtMs: number;
+}
+
+/**
+ * The identity of a store that is restored from a backup: of the cluster and its founding, without a name or an origin
+ * until it is first served, and without members, since who is left is not for a backup to say. Until it has met one of
+ * those it was told to join, it does not know how many hosts a write needs, and takes none.
+ */
+export function restoredMeta(
+  from: { cluster: string; uid: string; removed: readonly OriginId[] },
+  restored: Restored,
+): Map<string, Uint8Array> {
+  const { cluster, uid } = from;
+  const node: StoredNode = {
+    ...{ cluster, name: '', uid, origin: '' },
+    ...{ phase: 'ready', founder: false, unmet: true },
+  };
+  const members: StoredMembers = { rows: [], removed: [...from.removed] };
+  return new Map([
+    ['node', encodeMeta(node)],
+    ['members', encodeMeta(members)],
+    ['restored', encodeMeta(restored)],
+  ]);
+}
+
+/** undefined: the store was not restored. `isUnmet`: it was not served together with its cluster since. */
+export function restoredOf(
+  meta: ReadonlyMap<string, Uint8Array>,
+): (Restored & { readonly isUnmet: boolean }) | undefined {
+  const restored = decodeMeta<Restored>(meta.get('restored'));
+  return restored === undefined ? undefined : { ...restored, isUnmet: storedIdentity(meta)?.unmet === true };
 }
 
 export interface LifecycleHooks {
@@ -55,6 +96,7 @@ export class Lifecycle {
   readonly #core: Core;
   readonly #hooks: LifecycleHooks;
   #quietSince: number | undefined;
+  #unmet = false;
 
   constructor(core: Core, hooks: LifecycleHooks) {
     this.#core = core;
@@ -70,6 +112,8 @@ export class Lifecycle {
       identity.uid = stored.uid;
       identity.phase = stored.phase;
       identity.founder = stored.founder;
+      // Alone, it is the whole cluster: that is how a lost one is brought back.
+      this.#unmet = stored.unmet === true && config.join.length > 0 && !config.found;
       if (config.reuseOrigin) identity.origin = stored.origin;
       else this.#core.log('info', 'origin-minted', { old: stored.origin, origin: identity.origin });
     }
@@ -85,6 +129,19 @@ export class Lifecycle {
   /** Nobody but this node was ever a member. */
   get alone(): boolean {
     return this.#core.identity.founder && this.#core.members.known <= 1;
+  }
+
+  /** Restored, and told to join: it waits for a member to tell it who there is. */
+  get unmet(): boolean {
+    return this.#unmet;
+  }
+
+  /** A member of this founding has the same table as this node. */
+  met(): void {
+    if (!this.#unmet) return;
+    this.#unmet = false;
+    this.#store();
+    this.#core.emit({ type: 'state' });
   }
 
   get peerPhase(): PeerPhase {
@@ -143,6 +200,17 @@ export class Lifecycle {
     });
   }
 
+  /** The store lacks what cannot be named by its vector: it is filled anew, and keeps what it has. */
+  rebuild(): void {
+    const { identity } = this.#core;
+    if (identity.phase !== 'ready') return;
+    identity.phase = 'bootstrapping';
+    this.#store();
+    this.#core.emit({ type: 'state' });
+    this.#hooks.onChanged();
+    this.#hooks.onBootstrap();
+  }
+
   expel(): void {
     const { identity, acks } = this.#core;
     if (identity.phase === 'expelled') return;
@@ -188,6 +256,8 @@ export class Lifecycle {
     const row = { name, host, address, origin: identity.origin, stamp };
     members.merge([row], []);
     this.storeMembers();
+    // Whoever bore the name meanwhile was asked in this node's place.
+    if (old !== undefined && old.origin !== identity.origin) this.#core.sealing.doubt();
     return row;
   }
 
@@ -213,6 +283,7 @@ export class Lifecycle {
     const { uid } = identity;
     identity.founder = true;
     this.publishSelf();
+    this.#core.sealing.founded();
     this.#store('ready');
     this.#core.log('info', 'founded', { uid });
     this.#core.afterWritten(() => {
@@ -230,6 +301,7 @@ export class Lifecycle {
     identity.uid = uid;
     identity.phase = 'bootstrapping';
     identity.founder = false;
+    this.#core.sealing.adopted();
     this.publishSelf();
     this.#store();
     this.#core.emit({ type: 'state' });
@@ -250,6 +322,7 @@ export class Lifecycle {
       origin: identity.origin,
       phase,
       founder: identity.founder,
+      ...(this.#unmet ? { unmet: true } : {}),
     };
     queue.batch().meta.set('node', encodeMeta(node));
   }

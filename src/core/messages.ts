@@ -5,6 +5,7 @@
  * A link begins with one `hello` from each side; nothing else is accepted before it. `refuse` says why a link
  * is closed. All integers are non-negative and below 2^53; times are milliseconds.
  */
+import type { SealReport, SealRow } from './seal-table.js';
 import type { MemberRow, OriginId, Row } from './types.js';
 
 /** Where a node stands, as its peers see it. */
@@ -103,6 +104,18 @@ export interface Graft {
   readonly origins: readonly OriginId[];
 }
 
+/** The sender has passed on these frames, each named by its end: ask for what does not come by itself. */
+export interface Offer {
+  readonly type: 'offer';
+  readonly frames: readonly (readonly [origin: OriginId, to: number])[];
+}
+
+/** Asks for frames that were offered. What is no longer kept is not answered. */
+export interface Fetch {
+  readonly type: 'fetch';
+  readonly frames: readonly (readonly [origin: OriginId, to: number])[];
+}
+
 /**
  * A sign of life of one member, flooded over every link of a mesh that is not full: the higher counter is the
  * newer, and of equal ones the suspicion. Whoever finds itself suspected answers with a higher counter.
@@ -113,6 +126,21 @@ export interface Pulse {
   readonly counter: number;
   /** Not from the member itself: a neighbour has lost its link to it, and cannot reach it again. */
   readonly suspect: boolean;
+}
+
+/** Origins that have ended, and what members reported of them, whole or in part; both merge. */
+export interface Seals {
+  readonly type: 'seals';
+  /** Asks for all that the receiver has. */
+  readonly reply: boolean;
+  readonly rows: readonly SealRow[];
+  readonly reports: readonly SealReport[];
+}
+
+/** Hash of the sender's rows and reports, while there is anything to settle. */
+export interface SealsHash {
+  readonly type: 'seals-hash';
+  readonly hash: string;
 }
 
 /** Opens a catch-up session by dots: everything above `heads`, from one snapshot. */
@@ -247,15 +275,15 @@ export interface Entries {
 }
 
 /** Asks for these keys' records, which the sender has lost. */
-export interface Fetch {
-  readonly type: 'fetch';
+export interface AskRecords {
+  readonly type: 'ask-records';
   readonly request: number;
   readonly keys: readonly string[];
 }
 
-/** Answers `fetch` and `fetch-range`. Keys asked for that are in neither list have to be asked for again, or elsewhere. */
-export interface Fetched {
-  readonly type: 'fetched';
+/** Answers `ask-records` and `ask-range`. Keys asked for that are in neither list have to be asked for again, or elsewhere. */
+export interface Lent {
+  readonly type: 'lent';
   readonly request: number;
   /** False: the sender cannot answer now, and the rest is empty. */
   readonly ready: boolean;
@@ -270,8 +298,8 @@ export interface Fetched {
 }
 
 /** Asks for all records with keys above `after` (null: from the first on), up to `until` (null: to the last). */
-export interface FetchRange {
-  readonly type: 'fetch-range';
+export interface AskRange {
+  readonly type: 'ask-range';
   readonly request: number;
   readonly after: string | null;
   readonly until: string | null;
@@ -287,7 +315,11 @@ export type PeerMessage =
   | Ack
   | Prune
   | Graft
+  | Offer
+  | Fetch
   | Pulse
+  | Seals
+  | SealsHash
   | Pull
   | PullRange
   | SessionOpened
@@ -301,6 +333,6 @@ export type PeerMessage =
   | Sums
   | AskEntries
   | Entries
-  | Fetch
-  | Fetched
-  | FetchRange;
+  | AskRecords
+  | Lent
+  | AskRange;

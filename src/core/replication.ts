@@ -29,6 +29,7 @@ import { DAMAGED } from './heal.js';
 import { stampCounter, stampFromHex, stampMs } from './hlc.js';
 import type { LocalOp, LocalWrite } from './io.js';
 import type { Push } from './messages.js';
+import type { Offers } from './offers.js';
 import type { Peer } from './peer.js';
 import type { Trees } from './trees.js';
 import type { OriginId, Records, Row, StampHex } from './types.js';
@@ -84,25 +85,40 @@ export class Merge {
     const batch = core.queue.batch(1, key.length + row.length);
     core.queue.put(batch, key, row, current, false, quiet);
     const { origin, seq } = dotOf(row);
-    core.taken.raise(origin, 0, seq);
+    this.seen(batch, origin, seq);
     core.counters.recordsApplied += 1;
     if (core.heal.lost > 0) core.heal.replaced(key, row, batch);
     return true;
   }
 
+  /** A record with this dot is in the batch. */
+  seen(batch: Batch, origin: OriginId, seq: number): void {
+    if (this.#core.sealing.isForgotten(origin)) batch.tops.delete(origin);
+    else this.#raiseTop(batch, origin, seq);
+  }
+
   /** In the batch of what was merged last, or a later one. */
   raiseHeads(heads: ReadonlyMap<OriginId, number>, tops: ReadonlyMap<OriginId, number>): void {
-    const { queue, taken } = this.#core;
+    const { queue, taken, sealing } = this.#core;
     const batch = queue.batch();
     for (const [origin, head] of heads) {
-      if (head <= taken.head(origin)) continue;
+      if (head <= taken.head(origin) || sealing.isCovered(origin, head)) continue;
+      sealing.revive(origin);
       taken.raise(origin, head, head);
       queue.raiseHead(batch, origin, head);
     }
     for (const [origin, top] of tops) {
-      taken.raise(origin, 0, top);
-      if (top > (batch.tops.get(origin) ?? 0)) batch.tops.set(origin, top);
+      if (sealing.isCovered(origin, top)) continue;
+      sealing.revive(origin);
+      this.#raiseTop(batch, origin, top);
     }
+  }
+
+  #raiseTop(batch: Batch, origin: OriginId, top: number): void {
+    const { queue, taken } = this.#core;
+    if (!taken.has(origin)) queue.startHead(batch, origin);
+    taken.raise(origin, 0, top);
+    if (top > (batch.tops.get(origin) ?? 0)) batch.tops.set(origin, top);
   }
 }
 
@@ -125,13 +141,15 @@ export class Replication {
   readonly #merge: Merge;
   readonly #acks: Acknowledgements;
   readonly #trees: Trees;
+  readonly #offers: Offers;
   readonly #accepted = new Map<Batch, Acceptance>();
 
-  constructor(core: Core, merge: Merge, trees: Trees) {
+  constructor(core: Core, merge: Merge, trees: Trees, offers: Offers) {
     this.#core = core;
     this.#merge = merge;
     this.#acks = core.acks;
     this.#trees = trees;
+    this.#offers = offers;
   }
 
   // Local writes.
@@ -216,7 +234,7 @@ export class Replication {
       if (!core.heal.whenHealed(lost, push, () => this.onPush(peer, push))) counters.framesDropped += 1;
       return;
     }
-    if (!covered && push.to > push.from) {
+    if (!covered && push.to > push.from && !core.sealing.isOver(push.origin)) {
       if (taken.head(push.origin) >= push.from) {
         taken.raise(push.origin, push.to, push.to);
         queue.raiseHead(queue.batch(), push.origin, push.to);
@@ -397,8 +415,11 @@ export class Replication {
     const core = this.#core;
     const peers = this.#trees
       .children(push.origin)
-      .filter((peer) => peer !== from && !peer.congested && peer.vector.head(push.origin) < push.to);
+      .filter((peer) => peer !== from && !peer.congested && peer.vector.head(push.origin) < push.to)
+      .filter((peer) => !this.#offers.hasOffered(peer, push));
     core.counters.framesRelayed += peers.length;
-    this.#push(peers, push.frame === 0 ? push : { ...push, frame: 0 });
+    const relayed = push.frame === 0 ? push : { ...push, frame: 0 };
+    this.#push(peers, relayed);
+    this.#offers.passedOn(relayed, peers, from);
   }
 }

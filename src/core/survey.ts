@@ -21,7 +21,7 @@ import { compareKeys } from './key-order.js';
 import type { Records, Row } from './types.js';
 
 /** Rows read from one snapshot. */
-const SLICE_ROWS = 8 * LEAF_KEYS;
+const SLICE_ROWS = 32 * LEAF_KEYS;
 /** Times in a row that a read is put off for the sake of live traffic. */
 const YIELDS_MAX = 10;
 const YIELD_MS = 20;

@@ -11,6 +11,7 @@
  * taken in so far" is waiting for the last batch, since batches are written in order.
  */
 import { dotOf, originOf, seqOf } from './entry.js';
+import { KeyFilter } from './key-filter.js';
 import type { BatchRow, Dot, Drop, OriginId, Row, StoreBatch } from './types.js';
 
 interface QueuedRow extends BatchRow {
@@ -29,6 +30,7 @@ export class Batch implements StoreBatch {
   readonly rows = new Map<string, QueuedRow>();
   readonly heads = new Map<OriginId, number>();
   readonly tops = new Map<OriginId, number>();
+  readonly forgets = new Set<OriginId>();
   readonly meta = new Map<string, Uint8Array | null>();
   readonly removals = new Map<string, Row>();
   readonly drops: Drop[] = [];
@@ -59,13 +61,22 @@ export class WriteQueue {
   #ids = 0;
   /** Keys whose records are on their way out of the store. */
   readonly #removing = new Set<string>();
+  /** Every key that was ever put, while the store has been open since it was empty. */
+  #known: KeyFilter | undefined;
   /** Rows and bytes not yet written. */
   rows = 0;
   bytes = 0;
 
-  constructor(rowsMax: number, bytesMax: number) {
+  /** `isFirst`: the store is empty, so that what is put from now on is all that it can ever hold. */
+  constructor(rowsMax: number, bytesMax: number, isFirst: boolean) {
     this.#rowsMax = rowsMax;
     this.#bytesMax = bytesMax;
+    if (isFirst) this.#known = new KeyFilter();
+  }
+
+  /** There is certainly no record of the key, neither on its way to the store nor in it. */
+  isNew(key: string): boolean {
+    return this.#known?.mayHold(key) === false;
   }
 
   /** The newest row of the key that is on its way to the store. */
@@ -111,6 +122,7 @@ export class WriteQueue {
       inBatch.own ||= own;
       inBatch.quiet &&= quiet;
     } else {
+      if (current === undefined) this.#noteKey(key);
       const size = key.length + row.length;
       const replaces = current === undefined ? undefined : dotOf(current);
       batch.rows.set(key, { row, replaces, replaced: current, own, quiet });
@@ -121,6 +133,11 @@ export class WriteQueue {
     const origin = originOf(row);
     const seq = seqOf(row);
     if (seq > (batch.tops.get(origin) ?? 0)) batch.tops.set(origin, seq);
+  }
+
+  #noteKey(key: string): void {
+    this.#known?.add(key);
+    if (this.#known?.isFull === true) this.#known = undefined;
   }
 
   /** The record goes from the store, in a batch of its own. Nothing newer of the key may be pending. */
@@ -138,6 +155,20 @@ export class WriteQueue {
 
   raiseHead(batch: Batch, origin: OriginId, head: number): void {
     if (head > (batch.heads.get(origin) ?? 0)) batch.heads.set(origin, head);
+    batch.forgets.delete(origin);
+  }
+
+  /** The origin gets a head, be it 0: one of which records are stored, but no head, is a forgotten one. */
+  startHead(batch: Batch, origin: OriginId): void {
+    if (!batch.heads.has(origin)) batch.heads.set(origin, 0);
+    batch.forgets.delete(origin);
+  }
+
+  /** The origin leaves the stored vector; what earlier batches say of it lands first. */
+  forget(batch: Batch, origin: OriginId): void {
+    batch.heads.delete(origin);
+    batch.tops.delete(origin);
+    batch.forgets.add(origin);
   }
 
   /** The batch that waits behind the one in flight, if it takes nothing more; each is given once. */

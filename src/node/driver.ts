@@ -192,7 +192,6 @@ export class Driver {
   }
 
   #lookup(key: string): Found {
-    if (this.#store.mayHold?.(key) === false) return undefined;
     try {
       return this.#store.getRow(key);
     } catch (error) {

@@ -5,6 +5,7 @@
 import { serveClient } from '../client/server.js';
 import { assertKey } from '../core/entry.js';
 import { isStampHex } from '../core/hlc.js';
+import { restoredOf } from '../core/lifecycle.js';
 import type { Row } from '../core/types.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { createHttpHandler } from '../http.js';
@@ -23,6 +24,7 @@ import { corruptionOf, untrusted, writeFailure } from '../storage/disk-errors.js
 import { formatAddress } from '../transport/address.js';
 import { Links } from '../transport/links.js';
 import { Listener } from '../transport/listener.js';
+import { backupOf } from './backup.js';
 import { descriptorsLeft, fitPlaces, type Places } from './descriptors.js';
 import { bucketEntries, compareMembers, digestOf } from './digest.js';
 import { Driver, delay, type Logger } from './driver.js';
@@ -166,6 +168,7 @@ export class Node implements NodeService {
     this.#makeDriver = (opened) => this.#driverOf(opened, options, checked);
     this.#driver = this.#makeDriver(folder);
     this.#noteLosses(folder);
+    this.#noteRestored();
     this.#recovery = this.#superviseStore(folder, options.rebuild === true);
     wiring.node = this;
     this.#driver.start(links);
@@ -268,6 +271,11 @@ export class Node implements NodeService {
   digestBucket(bucket: number): Promise<{ key: string; stamp: string }[]> {
     this.#gate();
     return bucketEntries(this.#folder.store, bucket);
+  }
+
+  backup(): AsyncIterableIterator<Uint8Array> {
+    this.#gate();
+    return backupOf(this.#folder.store, this.#driver.core);
   }
 
   async verify(timeoutMs: number): Promise<VerifyReport> {
@@ -463,6 +471,25 @@ export class Node implements NodeService {
       );
   }
 
+  /** Until a restored store was served together with its cluster, its age is told, and it has yet to catch up. */
+  #noteRestored(): void {
+    const restored = restoredOf(this.#folder.store.recovered.meta);
+    if (restored?.isUnmet !== true) return;
+    this.#catchingUpSince = performance.now();
+    const ageMs = Date.now() - restored.takenAtMs;
+    const takenAt = new Date(restored.takenAtMs).toISOString();
+    this.#logger.warn(
+      { event: 'store-restored', takenAt, ageMs, node: restored.node },
+      `the store was restored from a backup that was taken of "${restored.node}" at ${takenAt}: a new origin, and what was written since comes from the other members`,
+    );
+  }
+
+  /** All that the members had announced since then is here. */
+  #hasCaughtUp(since: number): boolean {
+    const { core } = this.#driver;
+    return !core.unmet && core.coversAnnouncedSince(since);
+  }
+
   /** Ends this node: its store is lost while it runs. Nothing is acknowledged from here on. */
   #end(error: ReadmeshError): void {
     if (this.#fatal !== undefined || this.#closing !== undefined) return;
@@ -479,12 +506,12 @@ export class Node implements NodeService {
     const failure = this.#fatal ?? this.#recovery.failure;
     if (failure !== undefined) issues.push({ code: failure.code, message: failure.message });
     if (this.#catchingUpSince !== undefined) {
-      if (this.#driver.core.coversAnnouncedSince(this.#catchingUpSince)) this.#catchingUpSince = undefined;
+      if (this.#hasCaughtUp(this.#catchingUpSince)) this.#catchingUpSince = undefined;
       else
         issues.push({
           code: 'CATCHING_UP',
           message:
-            'the store had lost its latest writes when it was opened: they are being fetched from the other members',
+            'the store lacked the latest writes when it was opened (lost, or restored from a backup): they are being fetched from the other members',
         });
     }
     return issues;
@@ -492,6 +519,7 @@ export class Node implements NodeService {
 
   #storeStatus(): NonNullable<Status['store']> {
     const { failure, failedForMs, attempts, reopenings, isClosed } = this.#recovery;
+    const restored = restoredOf(this.#folder.store.recovered.meta);
     return {
       ...(failure === undefined
         ? {}
@@ -499,6 +527,15 @@ export class Node implements NodeService {
       readable: !isClosed && this.#fatal === undefined,
       reopenings,
       evidence: [...this.#folder.evidence],
+      ...(restored === undefined
+        ? {}
+        : {
+            restored: {
+              node: restored.node,
+              takenAt: new Date(restored.takenAtMs).toISOString(),
+              restoredAt: new Date(restored.restoredAtMs).toISOString(),
+            },
+          }),
     };
   }
 

@@ -122,12 +122,14 @@ export function configOf(
       'WRONG_CLUSTER',
       `${checked.data} belongs to cluster "${stored.cluster}", not "${checked.cluster}": correct --cluster or --data`,
     );
-  if (stored !== undefined && options.name !== undefined && stored.name !== options.name)
+  // A restored store belongs to whoever first serves it.
+  const storedName = stored?.name === '' ? undefined : stored?.name;
+  if (storedName !== undefined && options.name !== undefined && storedName !== options.name)
     throw new ReadmeshError(
       'INVALID_OPTION',
-      `${checked.data} belongs to the node named "${stored.name}", not "${options.name}": correct --name or --data`,
+      `${checked.data} belongs to the node named "${storedName}", not "${options.name}": correct --name or --data`,
     );
-  const name = options.name ?? stored?.name ?? `node-${randomHex(4)}`;
+  const name = options.name ?? storedName ?? `node-${randomHex(4)}`;
   return {
     cluster: checked.cluster,
     name,

@@ -15,12 +15,11 @@ import type { Range, Value } from '../read-store.js';
 import type { RowScan } from '../service.js';
 import { damagedRecord } from '../storage/chunk-cursor.js';
 import type { RowCursor, Store } from '../storage/store.js';
+import { Pages, pickEntry, pickKey, pickValue } from './pages.js';
 import type { Quarantine } from './quarantine.js';
+import { Turns } from './turns.js';
 
-/** Keys looked up before the event loop gets its turn. */
-const LOOKUPS_PER_SLICE = 64;
-/** Rows fetched from the store at once by a scan, and their bytes. */
-const SCAN_ROWS = 512;
+/** Bytes fetched from the store at once by a scan. */
 const SCAN_BYTES = 262_144;
 
 /** What a read needs when its own disk does not do. */
@@ -41,6 +40,7 @@ export class Reads {
   #store: Store;
   readonly #cache: Cache<Value>;
   readonly #quarantine: Quarantine;
+  readonly #turns = new Turns();
   /** Throws NOT_READY, REMOVED or CLOSED while this node may not answer. */
   readonly #gate: () => void;
   #healer: Healer;
@@ -98,15 +98,18 @@ export class Reads {
   }
 
   async getMany(keys: readonly string[]): Promise<(Value | undefined)[]> {
-    return this.#inSlices(keys, (key) => {
+    const found = await this.#turns.map(keys, (key): Value | undefined | Promise<Value | undefined> => {
       if (!this.#open) this.#gate();
       const cached = this.#cache.get(key);
       if (cached !== undefined) return cached;
-      const found = this.readRow(key);
-      if (found instanceof Promise)
-        return found.then((row) => (row === undefined ? undefined : this.#quarantine.decode(key, row).value));
-      return found === undefined ? undefined : this.#decoded(key, found);
+      const row = this.readRow(key);
+      if (row instanceof Promise)
+        return handled(
+          row.then((late) => (late === undefined ? undefined : this.#quarantine.decode(key, late).value)),
+        );
+      return row === undefined ? undefined : this.#decoded(key, row);
     });
+    return settled(found);
   }
 
   /** The live row; a promise only when a peer has to be asked for it. */
@@ -124,7 +127,7 @@ export class Reads {
   }
 
   async readRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
-    return this.#inSlices(keys, (key) => this.readRow(key));
+    return settled(await this.#turns.map(keys, (key) => handled(this.readRow(key))));
   }
 
   /** Live rows of the range, from one consistent view. */
@@ -134,20 +137,16 @@ export class Reads {
     return new LiveScan(this.#store.rows(bounds), limit ?? Number.POSITIVE_INFINITY, this.#healer);
   }
 
-  async *keys(range: Range): AsyncGenerator<string, void, undefined> {
-    for await (const { keys } of this.#pages(range)) yield* keys;
+  keys(range: Range): AsyncIterableIterator<string> {
+    return new Pages(() => this.scan(range), pickKey);
   }
 
-  async *values(range: Range): AsyncGenerator<Value, void, undefined> {
-    for await (const [, value] of this.entries(range)) yield value;
+  values(range: Range): AsyncIterableIterator<Value> {
+    return new Pages(() => this.scan(range), pickValue(this.#quarantine));
   }
 
-  async *entries(range: Range): AsyncGenerator<[string, Value], void, undefined> {
-    for await (const { keys, rows } of this.#pages(range))
-      for (let i = 0; i < keys.length; i++) {
-        const decoded = this.#quarantine.tryDecode(keys[i]!, rows[i]!);
-        if (decoded !== undefined) yield [keys[i]!, decoded.value];
-      }
+  entries(range: Range): AsyncIterableIterator<[string, Value]> {
+    return new Pages(() => this.scan(range), pickEntry(this.#quarantine));
   }
 
   /** These keys were written. */
@@ -190,39 +189,20 @@ export class Reads {
       throw error;
     }
   }
-
-  /** Those that have to be asked for are asked for together. */
-  async #inSlices<T>(keys: readonly string[], look: (key: string) => T | Promise<T>): Promise<T[]> {
-    const out: (T | Promise<T>)[] = [];
-    let waits = false;
-    for (let i = 0; i < keys.length; i++) {
-      if (i > 0 && i % LOOKUPS_PER_SLICE === 0) await new Promise(setImmediate);
-      const found = look(keys[i]!);
-      if (found instanceof Promise) {
-        waits = true;
-        // One may fail before the others are begun; it is awaited with them.
-        found.catch(ignored);
-      }
-      out.push(found);
-    }
-    return waits ? Promise.all(out) : (out as T[]);
-  }
-
-  async *#pages(range: Range): AsyncGenerator<{ keys: readonly string[]; rows: readonly Row[] }> {
-    const scan = this.scan(range);
-    try {
-      for (;;) {
-        const page = await scan.next(SCAN_ROWS);
-        if (page.keys.length === 0) return;
-        yield page;
-      }
-    } finally {
-      await scan.close();
-    }
-  }
 }
 
 const ignored = (): void => {};
+
+/** One that is asked for may fail before the others are begun; it is awaited with them. */
+function handled<T>(found: T | Promise<T>): T | Promise<T> {
+  if (found instanceof Promise) found.catch(ignored);
+  return found;
+}
+
+/** Those that have to be asked for are asked for together. */
+function settled<T>(found: (T | Promise<T>)[]): T[] | Promise<T[]> {
+  return found.some((one) => one instanceof Promise) ? Promise.all(found) : (found as T[]);
+}
 
 /** Undefined for a tombstone. Throws UNSUPPORTED. */
 function live(row: Row | undefined): Row | undefined {

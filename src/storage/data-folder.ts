@@ -42,12 +42,12 @@ import type { Store } from './store.js';
 
 export const FORMAT_VERSION = 1;
 const PRODUCT = 'readmesh';
-const MARKER = 'readmesh.json';
+export const MARKER = 'readmesh.json';
 const MARKER_DRAFT = `${MARKER}.tmp`;
-const DB = 'db';
+export const DB = 'db';
 const SET_ASIDE = '.set-aside-';
 
-interface Marker {
+export interface Marker {
   readonly product: typeof PRODUCT;
   readonly format: number;
   /** `new`: the store was never completed and holds nothing. */
@@ -292,7 +292,7 @@ function isGone({ path, inode }: Place): boolean {
 }
 
 /** Makes the folder if need be; its real path. Refuses what is not ours before anything is written into it. */
-function prepareFolder(path: string): string {
+export function prepareFolder(path: string): string {
   const wanted = resolve(path);
   try {
     if (!existsSync(wanted)) {
@@ -323,7 +323,7 @@ function assertEmpty(folder: string): void {
 }
 
 /** undefined: there is none. */
-function readMarker(folder: string): Marker | 'damaged' | undefined {
+export function readMarker(folder: string): Marker | 'damaged' | undefined {
   let text: string;
   try {
     text = readFileSync(join(folder, MARKER), 'utf8');
@@ -360,7 +360,7 @@ function parseMarker(text: string): Marker | undefined {
 }
 
 /** Atomic and flushed: whatever happens, there is an old or a new marker, never half of one. */
-function writeMarker(folder: string, marker: Marker): void {
+export function writeMarker(folder: string, marker: Marker): void {
   const draft = join(folder, MARKER_DRAFT);
   const fd = openSync(draft, 'w', 0o644);
   try {
@@ -373,7 +373,7 @@ function writeMarker(folder: string, marker: Marker): void {
   syncFolder(folder);
 }
 
-function newMarker(folder: string): Marker {
+export function newMarker(folder: string): Marker {
   const marker: Marker = {
     product: PRODUCT,
     format: FORMAT_VERSION,
@@ -387,7 +387,10 @@ function newMarker(folder: string): Marker {
 function completeNew(folder: string, marker: Marker, store: LevelStore): void {
   // The marker turns `created` before anybody gets to write: data under `new` was put there by hand.
   if (store.recovered.heads.size > 0 || store.recovered.tops.size > 0 || store.recovered.meta.size > 0)
-    throw untrusted(folder, `its marker ${MARKER} says that it is new, but its database holds data`);
+    throw untrusted(
+      folder,
+      `its marker ${MARKER} says that it is new, but its database holds data (a restore that was cut short?)`,
+    );
   syncFolder(folder);
   writeMarker(folder, { ...marker, state: 'created' });
 }

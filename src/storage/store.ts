@@ -3,7 +3,7 @@
  * every implementation.
  *
  * Row families (physical keys): `e` + key -> row (entry.ts; it bears its own checksum); `d` + origin (16 hex)
- * + sequence number (12 hex) -> key; `h` + origin -> head; `m` + name -> meta. Values of the latter three are
+ * + sequence number (12 hex) -> key; `h` + origin -> head (removed by `forgets`); `m` + name -> meta. Values of the latter three are
  * sealed: crc32 of payload and physical key, then the payload. The meta names `hlc` and `run` are the store's own
  * and refused with INTERNAL.
  *
@@ -106,8 +106,6 @@ export interface Store {
   readonly recovered: Recovered;
   /** The row as last written, checksum verified. Throws DAMAGED. Synchronous and never waits for a write. */
   getRow(key: string): Row | undefined;
-  /** False: there is certainly no row of the key. Costs less than to look, where the store can tell; reads just look. */
-  mayHold?(key: string): boolean;
   /** Dot of a record that `getRow` cannot read, if its row in the dot index is intact and names this key. */
   damagedDot?(key: string): Dot | undefined;
   /** In the order of `keys`. Throws DAMAGED. */

@@ -82,7 +82,8 @@ async function supervised(daemon: Daemon, flags: readonly string[] = []): Promis
     }
     const { code, signal } = await daemon.exited();
     if (code === 5) {
-      await daemon.start(['--rebuild']);
+      daemon.spawn(['--rebuild']);
+      await daemon.ready(HEALED_MS);
       return true;
     }
     expect(signal).toBe('SIGABRT');

@@ -155,11 +155,21 @@ export class FakeService implements NodeService {
   }
 
   async digest(): Promise<DigestReport> {
-    return { heads: { [this.origin]: this.#seq }, entries: this.rows.size, buckets: ['aa', 'bb'] };
+    return {
+      heads: { [this.origin]: this.#seq },
+      entries: this.rows.size,
+      root: 'ab',
+      damaged: 0,
+      buckets: ['aa', 'bb'],
+    };
   }
 
   async digestBucket(): Promise<{ key: string; stamp: string }[]> {
     return this.bucket;
+  }
+
+  async *backup(): AsyncGenerator<Uint8Array, void, undefined> {
+    yield new Uint8Array(0);
   }
 
   async verify(): Promise<VerifyReport> {
