@@ -308,15 +308,24 @@ export class Heal {
   #answered(peer: Peer, key: string, row: Row | undefined, heads: ReadonlyMap<OriginId, number>): void {
     const damage = this.#damages.get(key);
     if (damage === undefined || damage.decided) return;
-    const { now, queue } = this.#core;
+    const { queue } = this.#core;
     const pending = queue.pending(key);
     if (pending !== undefined && !damage.lost) return this.#settleOnceWritten(damage, pending);
+    const isIt = row !== undefined && isNamedBy(damage.dots, row);
     const surpassed = row !== undefined && this.surpasses(key, stampMsOf(row), stampCounterOf(row));
-    if (surpassed || this.#covers(heads, damage.needed, now.mono - damage.since))
-      return this.#decide(damage, row);
+    if (isIt || surpassed || this.#coversLoss(heads, damage)) return this.#decide(damage, row);
     damage.answers ??= new Map();
     damage.answers.set(peer.origin, row);
     this.#lastResort(damage);
+  }
+
+  /**
+   * Whether a peer with these heads holds the lost record, or what replaced it. Where the dot index says which record
+   * it was, nothing else that this node had matters: the peer may be waiting for it behind this very record.
+   */
+  #coversLoss(heads: ReadonlyMap<OriginId, number>, { dots, needed, since }: Damage): boolean {
+    if (dots.length > 0) return dots.every(({ origin, seq }) => (heads.get(origin) ?? 0) >= seq);
+    return this.#covers(heads, needed, this.#core.now.mono - since);
   }
 
   #covers(heads: ReadonlyMap<OriginId, number>, needed: Needed, ageMs: number): boolean {
@@ -362,12 +371,11 @@ export class Heal {
   #put({ key, dots }: Damage, row: Row, current: Row | undefined): void {
     const { hlc, queue } = this.#core;
     hlc.receive(stampMsOf(row), stampCounterOf(row));
-    const { origin, seq } = dotOf(row);
-    // A dot names one record: the dot index says that this is the one that was lost.
-    const isSame = dots.length > 0 && dots.every((dot) => dot.origin === origin && dot.seq === seq);
+    const isSame = isNamedBy(dots, row);
     const batch = queue.batch(1, key.length + row.length);
     queue.put(batch, key, row, current, false, isSame);
     batch.mended.set(key, isSame ? row : undefined);
+    const { origin, seq } = dotOf(row);
     this.#merge.seen(batch, origin, seq);
   }
 
@@ -453,9 +461,9 @@ export class Heal {
   }
 
   /** A peer for these: one that is known to cover the first of them, if there is one; another one at every turn. */
-  #choose(peers: readonly Peer[], needed: Needed): Peer {
+  #choose(peers: readonly Peer[], isFit: (heads: ReadonlyMap<OriginId, number>) => boolean): Peer {
     const { sealing } = this.#core;
-    const fit = peers.filter((peer) => covers(sealing.above(new Map(peer.vector.heads())), needed.tops));
+    const fit = peers.filter((peer) => isFit(sealing.above(new Map(peer.vector.heads()))));
     const among = fit.length > 0 ? fit : peers;
     return among[this.#turn++ % among.length]!;
   }
@@ -465,7 +473,9 @@ export class Heal {
     // Whom it would depend on once all others fail has to be asked, too.
     const first = this.#damages.get(keys[0]!)!;
     const late = now.mono - first.since >= GAP_PATIENCE_MS;
-    const peer = late ? peers[this.#turn++ % peers.length]! : this.#choose(peers, first.needed);
+    const peer = late
+      ? peers[this.#turn++ % peers.length]!
+      : this.#choose(peers, (heads) => this.#coversLoss(heads, first));
     const request = ++this.#ids;
     this.#requests.set(request, { peer, keys, range: undefined, at: now.mono });
     for (const key of keys) this.#damages.get(key)!.request = request;
@@ -474,7 +484,7 @@ export class Heal {
   }
 
   #fetchRange(peers: readonly Peer[], range: SuspectRange): void {
-    const peer = this.#choose(peers, range.needed);
+    const peer = this.#choose(peers, (heads) => covers(heads, range.needed.tops));
     const request = ++this.#ids;
     this.#requests.set(request, { peer, keys: [], range, at: this.#core.now.mono });
     range.request = request;
@@ -514,6 +524,12 @@ export class Heal {
     const limit = now.wall + 2 * options.maxClockDriftMs;
     return rows.some((row) => stampMsOf(row) > limit);
   }
+}
+
+/** A dot names one record: the dot index says that this is the one that was lost. */
+function isNamedBy(dots: readonly Dot[], row: Row): boolean {
+  const { origin, seq } = dotOf(row);
+  return dots.length > 0 && dots.every((dot) => dot.origin === origin && dot.seq === seq);
 }
 
 function covers(heads: ReadonlyMap<OriginId, number>, needed: ReadonlyMap<OriginId, number>): boolean {

@@ -33,6 +33,8 @@ export class Image {
   run: RunMark = { nonce: '', batches: 0 };
   /** Keys whose record has a flipped bit, and the record it was: dot rows lie elsewhere, and keep its dot. */
   readonly flipped = new Map<string, Row>();
+  /** It had a damaged record at some time: what its digest says may be off until it is compared with a peer's. */
+  wasDamaged = false;
 
   apply(batch: StoreBatch): void {
     for (const drop of batch.drops ?? []) {
@@ -70,6 +72,7 @@ export class Image {
     for (const [name, bytes] of this.meta) copy.meta.set(name, bytes);
     for (const [key, row] of this.flipped) copy.flipped.set(key, row);
     copy.hlc = { ...this.hlc };
+    copy.wasDamaged = this.wasDamaged;
     copy.run = { ...this.run };
     return copy;
   }
@@ -82,6 +85,7 @@ export class Image {
   }
 
   flipBit(key: string, bit: number): void {
+    this.wasDamaged = true;
     const row = Uint8Array.from(this.rows.get(key)!);
     if (!this.flipped.has(key)) this.flipped.set(key, this.rows.get(key)!);
     row[(bit >> 3) % row.length]! ^= 1 << (bit & 7);

@@ -323,9 +323,8 @@ export function checkDigest(node: SimNode): void {
   const stored = image.meta.get('digest');
   if (stored === undefined ? actual.count > 0 : !DigestSum.read(stored, 1).equals(actual))
     throw new Violation('digest', `the disk of ${node.name} holds another digest than its contents have`);
-  const { digestDamages, digestMismatches, recordsDisputed, recordsSetAside, damageFound } = core.counters;
-  // A store with damaged records did not hold what it should.
-  const unfounded = damageFound === 0 ? digestDamages : 0;
+  const { digestDamages, digestMismatches, recordsDisputed, recordsSetAside } = core.counters;
+  const unfounded = image.wasDamaged ? 0 : digestDamages;
   if (unfounded + digestMismatches + recordsDisputed + recordsSetAside > 0)
     throw new Violation(
       'digest',

@@ -27,8 +27,8 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'heals with an older record than the lost one',
     'core/heal.ts',
-    'if (surpassed || this.#covers(heads, damage.needed, now.mono - damage.since))',
-    'if (surpassed || row !== undefined || this.#covers(heads, damage.needed, now.mono - damage.since))',
+    'if (isIt || surpassed || this.#coversLoss(heads, damage))',
+    'if (isIt || surpassed || row !== undefined || this.#coversLoss(heads, damage))',
     328,
   ),
   {
@@ -36,9 +36,8 @@ export const MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'core/heal.ts',
-        find: 'if (surpassed || this.#covers(heads, damage.needed, now.mono - damage.since))',
-        replace:
-          'if (surpassed || row === undefined || this.#covers(heads, damage.needed, now.mono - damage.since))',
+        find: 'if (isIt || surpassed || this.#coversLoss(heads, damage))',
+        replace: 'if (isIt || surpassed || row === undefined || this.#coversLoss(heads, damage))',
       },
       { file: 'core/heal.ts', find: 'fit.length > 0 ? fit : peers', replace: 'peers' },
     ],
@@ -59,8 +58,8 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'adds what heals a lost record to a sum that still has the lost one in it',
     'core/digest.ts',
-    "if (mended === 'unknown') continue;\n      if (old !== undefined) this.#coming.add(old);",
-    'if (old !== undefined) this.#coming.add(old);',
+    "if (mended !== 'unknown') this.#change(key, old, now);",
+    'this.#change(key, old, now);',
   ),
   mutant(
     'acknowledges a frame before it is written',
@@ -268,8 +267,8 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'sums entries that expire with those that stay',
     'core/entry-hash.ts',
-    'const mortal = isTombstone(row) || expiresAtOf(row) !== undefined;',
-    'const mortal = isTombstone(row);',
+    'isTombstone(row) || expiresAtOf(row) !== undefined);',
+    'isTombstone(row));',
   ),
   mutant(
     'does not take what has expired on its way',
@@ -344,7 +343,7 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'builds the digest from what it reads, and forgets what was written meanwhile',
     'core/digest.ts',
-    '      this.#survey?.landed(key, old, now);\n',
+    '      this.#survey?.landed(key, read, now);\n',
     '',
   ),
   mutant(
