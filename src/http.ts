@@ -10,7 +10,7 @@
  *     GET    /v1/backup          the bytes of a backup (storage/backup-format.ts), as fast as they are taken
  *     GET    /v1/status, /livez, /readyz (503 until reads are served)
  *
- * KEY is one percent-encoded segment. Writes take `replicas`, `fsync`, `timeoutMs` in the query. A write that is
+ * KEY is one percent-encoded segment. Writes take `replicas`, `fsync`, `timeoutMs` and (PUT) `ttlMs` in the query. A write that is
  * sent again with the X-Readmesh-Stamp of its first answer is idempotent, at any host. HEAD works wherever GET
  * does. Errors are {"code","message"} with the status that the code stands for (errors.ts); ACK_TIMEOUT carries
  * the stamp as well.
@@ -18,6 +18,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import findMyWay from 'find-my-way';
 import { assertKey, KIND_REGISTER, KIND_TOMBSTONE, NO_VALUE, stampHexOf } from './core/entry.js';
+import { endlessDeletion } from './core/expiry.js';
+import type { Row } from './core/types.js';
 import { isReadmeshError, ReadmeshError } from './errors.js';
 import { BackupFace } from './http/backup.js';
 import { Aborted, BodyBudget, SlowBody, withBody } from './http/body.js';
@@ -34,6 +36,7 @@ import {
 import { asReadmeshError, failure, replyError, replyJson, STAMP_HEADER } from './http/reply.js';
 import { parseValue, stringifyValue } from './json.js';
 import { CLUSTER_DEFAULTS, HTTP_DEFAULTS, type HttpLimits } from './options.js';
+import type { Value } from './read-store.js';
 import type { NodeService, RowScan, WriteOp } from './service.js';
 import { decodeRow, encodeValue } from './values.js';
 
@@ -193,7 +196,27 @@ class HttpFace {
     const stamp = stampHexOf(row);
     // What was read through another member comes without one.
     const headers: Record<string, string> = stamp === NO_STAMP ? {} : { [STAMP_HEADER]: stamp };
-    replyJson(response, 200, `${stringifyValue(decodeRow(key, row).value)}\n`, headers);
+    replyJson(response, 200, `${stringifyValue(this.#decoded(key, row))}\n`, headers);
+  }
+
+  /** Throws UNREADABLE. */
+  #decoded(key: string, row: Row): Value {
+    try {
+      return decodeRow(key, row).value;
+    } catch (error) {
+      this.#service.noteUnreadable(error);
+      throw error;
+    }
+  }
+
+  /** An entry of a list. undefined: it cannot be read, and must not hide what follows it. */
+  #jsonOf(key: string, row: Row): string | undefined {
+    try {
+      return `{"key":${JSON.stringify(key)},"value":${stringifyValue(this.#decoded(key, row))}}`;
+    } catch (error) {
+      if (!isReadmeshError(error) || error.code !== 'UNREADABLE') throw error;
+      return undefined;
+    }
   }
 
   async #put(
@@ -203,8 +226,9 @@ class HttpFace {
     query: Record<string, string>,
   ): Promise<void> {
     const { bodyIdleMs, jsonBytesPerValueByte } = this.#limits;
-    const options = checkWriteQuery(query);
+    const { ttlMs, ...options } = checkWriteQuery(query);
     const stamp = stampOf(request);
+    const ttl = ttlMs === undefined ? {} : { ttlMs };
     const encoding = request.headers['content-encoding'] ?? 'identity';
     if (encoding !== 'identity')
       throw failure('UNSUPPORTED', 'compressed bodies are not taken: send the JSON as it is');
@@ -217,7 +241,7 @@ class HttpFace {
     const value = await withBody(request, limits, (body) =>
       encodeValue(parseValue(textOf(body)), this.#valueBytesMax),
     );
-    await this.#write(response, { key, kind: KIND_REGISTER, value, ...stamp }, options);
+    await this.#write(response, { key, kind: KIND_REGISTER, value, ...ttl, ...stamp }, options);
   }
 
   async #delete(
@@ -226,7 +250,8 @@ class HttpFace {
     key: string,
     query: Record<string, string>,
   ): Promise<void> {
-    const options = checkWriteQuery(query);
+    const { ttlMs, ...options } = checkWriteQuery(query);
+    if (ttlMs !== undefined) throw endlessDeletion();
     await this.#write(response, { key, kind: KIND_TOMBSTONE, value: NO_VALUE, ...stampOf(request) }, options);
   }
 
@@ -282,9 +307,11 @@ class HttpFace {
           (entries.length > 0 && bytes + row.length > this.#limits.pageBytesMax)
         )
           return { entries, next: last };
-        entries.push(`{"key":${JSON.stringify(key)},"value":${stringifyValue(decodeRow(key, row).value)}}`);
-        bytes += row.length;
         last = key;
+        const json = this.#jsonOf(key, row);
+        if (json === undefined) continue;
+        entries.push(json);
+        bytes += row.length;
       }
     }
     return { entries, next: null };

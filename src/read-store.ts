@@ -36,7 +36,10 @@ export interface WriteOptions {
   fsync?: boolean;
   /** Deadline of the acknowledgement in milliseconds. Default 3,000. */
   timeoutMs?: number;
-  /** Refused with UNSUPPORTED until expiry exists. */
+  /**
+   * The entry reads as missing so many milliseconds after its stamp: an integer from 1 to 2^47 - 1. Without it the entry
+   * stays, whatever the one before had. For a batch: of each put that has none of its own; not with `del`.
+   */
   ttlMs?: number;
   /** Stamp (32 hex digits) of an earlier attempt of this very write, which makes the retry idempotent. For a batch: of its first operation. */
   stamp?: string;
@@ -53,7 +56,9 @@ export interface Receipt {
   superseded: boolean;
 }
 
-export type BatchOperation = { type: 'put'; key: string; value: Value } | { type: 'del'; key: string };
+export type BatchOperation =
+  | { type: 'put'; key: string; value: Value; ttlMs?: number }
+  | { type: 'del'; key: string };
 
 export type Change<T = Value> =
   | { type: 'put'; key: string; value: T; stamp: string }
@@ -117,6 +122,22 @@ export interface BootstrapStatus {
   complete: boolean;
 }
 
+export interface ScrubStatus {
+  running: boolean;
+  /** Of the current or the last pass, by the size of files. */
+  percent: number;
+  /** Rows read since the start. */
+  rows: number;
+  /** Damage found since the start. */
+  found: number;
+  /** Of the current or the last pass: what nobody could replace. */
+  unhealed: number;
+  /** Complete passes since the start. */
+  passes: number;
+  /** When the last one ended, ms since 1970. */
+  lastPassAt?: number;
+}
+
 export interface Status {
   cluster: string;
   /** Identity of this founding of the cluster, 16 hex digits. Empty while joining. */
@@ -147,6 +168,19 @@ export interface Status {
     /** Since when this copy has been proved equal to that of every linked member, ms ago. Absent: not yet. */
     lastProvedMs?: number;
   };
+  /** What is known of the soundness of this node's own copy. */
+  integrity: {
+    /** Everything on the disk was read since the start, and found whole or healed. */
+    proved: boolean;
+    /** Why it is not taken to be whole; empty when nothing is amiss. */
+    evidence: string[];
+    /** Keys known to be lost and not yet healed. */
+    lost: number;
+    /** Blocks of the disk cannot be read; the store is rebuilt at the next start with --rebuild, and refused without. */
+    broken: boolean;
+  };
+  /** Reading the whole disk in the background; absent where it is turned off. */
+  scrub?: ScrubStatus;
   queues: {
     /** Local and received records not yet written, and their bytes. */
     pendingRows: number;
@@ -184,7 +218,7 @@ export interface ReadStore extends AsyncDisposable {
   del(key: string, options?: WriteOptions): Promise<Receipt>;
   /** Atomic on the accepting host's disk; stamps are consecutive, in order; a key may repeat. At most 1,024 operations and 4 MiB. */
   batch(operations: readonly BatchOperation[], options?: WriteOptions): Promise<Receipt>;
-  /** Changes of keys under `prefix` from now on. Ends by `signal`, `return()` or `close()`. */
+  /** Changes of keys under `prefix` from now on, the expiry (a `del`) of entries among them. Ends by `signal`, `return()` or `close()`. */
   watch<T = Value>(prefix?: string, options?: WatchOptions): AsyncIterableIterator<Change<T>>;
   ready(options?: ReadyOptions): Promise<void>;
   status(): Promise<Status>;

@@ -4,6 +4,7 @@
  * their writer encoded. Implemented by node.ts.
  */
 import type { Row, StampHex } from './core/types.js';
+import type { EncodedCache } from './encoded-cache.js';
 import type { Range, Receipt, Status } from './read-store.js';
 
 /** One operation of a write, already encoded. */
@@ -15,6 +16,8 @@ export interface WriteOp {
   readonly value: Uint8Array;
   /** Fixed by the writer (light client, HTTP retry), or absent: the node stamps it. */
   readonly stamp?: StampHex;
+  /** The entry ends so long after its stamp (core/expiry.ts). Only with a value. */
+  readonly ttlMs?: number;
 }
 
 export interface WriteRequest {
@@ -30,7 +33,7 @@ export interface RowChange {
   readonly row: Row;
 }
 
-/** Live rows (no tombstones) in byte order of keys. */
+/** Live rows (no tombstones, nothing expired) in byte order of keys. */
 export interface RowScan {
   /** Up to `rowsMax` rows; empty at the end. */
   next(rowsMax: number): Promise<{ keys: readonly string[]; rows: readonly Row[] }>;
@@ -66,10 +69,17 @@ export interface DigestReport {
 }
 
 export interface NodeService {
-  /** Milliseconds of the node's hybrid logical clock; a client merges it before it stamps. */
+  /** Milliseconds of the node's hybrid logical clock; a client merges it before it stamps, and entries expire by it. */
   clockMs(): number;
-  /** The live row; a promise only when a peer has to be asked for it. Throws NOT_READY, DAMAGED, CLOSED. */
+  /**
+   * Values that may be answered without a look at the disk, at this moment and no later; undefined while this node
+   * answers no reads from its own data. Whoever has just read a live row of it may put it there, in the same step.
+   */
+  readonly encoded?: EncodedCache | undefined;
+  /** The live row; a promise only when a peer has to be asked for it. Throws NOT_READY, DAMAGED, UNPROVED, CLOSED. */
   readRow(key: string): Row | undefined | Promise<Row | undefined>;
+  /** A face met a record that it cannot decode (UNREADABLE): it is counted, and shows in health. */
+  noteUnreadable(error: unknown): void;
   readRows(keys: readonly string[]): Promise<(Row | undefined)[]>;
   scanRows(range: Range): RowScan;
   /** Resolves once the asked hosts hold it. */

@@ -1,6 +1,7 @@
 /** What the commands share: their options, their connection, and how they hand back an exit code. */
 import { type Command, InvalidArgumentError } from 'commander';
 import type { LightClient } from '../../src/client/index.js';
+import { TTL_MS_MAX } from '../../src/core/expiry.js';
 import { ReadmeshError } from '../../src/errors.js';
 import { DEFAULT_PORT, HOST_DEFAULTS, REPLICAS_MAX, TIMEOUT_MS_MAX } from '../../src/options.js';
 import type { WriteOptions } from '../../src/read-store.js';
@@ -37,7 +38,7 @@ export interface WriteFlags extends ClientFlags {
 
 export function integerFrom(least: number, most: number): (text: string) => number {
   return (text) => {
-    const value = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+    const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
     if (value >= least && value <= most) return value;
     throw new InvalidArgumentError(`It must be an integer from ${least} to ${most}`);
   };
@@ -69,20 +70,19 @@ export function acknowledgementOptions(command: Command): Command {
       integerFrom(1, REPLICAS_MAX),
     )
     .option('--no-fsync', 'let hosts acknowledge before they have flushed it to disk')
-    .option('--ttl-ms <n>', 'refused: entries cannot expire yet', integerFrom(1, Number.MAX_SAFE_INTEGER));
+    .option(
+      '--ttl-ms <n>',
+      'let the entry expire so many milliseconds after it is written (default: it stays)',
+      integerFrom(1, TTL_MS_MAX),
+    );
 }
 
-/** Throws UNSUPPORTED for `--ttl-ms`. */
 export function writeOptionsOf(flags: WriteFlags): WriteOptions {
-  if (flags.ttlMs !== undefined)
-    throw new ReadmeshError(
-      'UNSUPPORTED',
-      'entries cannot expire yet: leave --ttl-ms out, and delete the key when it is due',
-    );
-  const { replicas, timeoutMs } = flags;
+  const { replicas, timeoutMs, ttlMs } = flags;
   return {
     ...(replicas === undefined ? {} : { replicas }),
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    ...(ttlMs === undefined ? {} : { ttlMs }),
     // True is the cluster's default, not a wish of this call.
     ...(flags.fsync ? {} : { fsync: false }),
   };

@@ -1,8 +1,9 @@
 /**
- * Entries as lines of JSON, `{"key":...,"value":...}`: what `export` and `scan` write and `import` reads. Lines are
+ * Entries as lines of JSON, `{"key":...,"value":...}`, with `"ttlMs":...` if they expire: what `export` and `scan` write and `import` reads. Lines are
  * read with a bound on their length, since a file without line ends must not fill the memory.
  */
 import { assertKey } from '../../src/core/entry.js';
+import { assertTtl } from '../../src/core/expiry.js';
 import { isReadmeshError, ReadmeshError } from '../../src/errors.js';
 import { fromJson, stringifyValue } from '../../src/json.js';
 import type { Value } from '../../src/read-store.js';
@@ -11,6 +12,13 @@ import { encodeValue } from '../../src/values.js';
 /** A value of the longest kind takes up to six times its bytes as JSON; the rest is for the key and white space. */
 export const LINE_BYTES_MAX = 8 * 1_048_576;
 
+export interface Entry {
+  readonly key: string;
+  readonly value: Value;
+  /** From when it is imported; absent: it stays. */
+  readonly ttlMs?: number;
+}
+
 export interface Line {
   /** From 1. */
   readonly number: number;
@@ -18,8 +26,10 @@ export interface Line {
   readonly bytes: Buffer;
 }
 
-export function formatEntry(key: string, value: Value): string {
-  return `{"key":${JSON.stringify(key)},"value":${stringifyValue(value)}}`;
+/** `ttlMs`: how long it is still there. */
+export function formatEntry(key: string, value: Value, ttlMs?: number): string {
+  const ttl = ttlMs === undefined ? '' : `,"ttlMs":${ttlMs}`;
+  return `{"key":${JSON.stringify(key)},"value":${stringifyValue(value)}${ttl}}`;
 }
 
 /** Lines of a stream. Throws INVALID_JSON for one over `LINE_BYTES_MAX`. */
@@ -56,7 +66,7 @@ function withoutReturn(line: Buffer): Buffer {
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
 /** The entry in a line; undefined for a blank one. Throws a coded error that names the line. */
-export function parseEntry(line: Line): { key: string; value: Value } | undefined {
+export function parseEntry(line: Line): Entry | undefined {
   try {
     const text = decodeUtf8(line.bytes).trim();
     return text === '' ? undefined : checkEntry(parseObject(text));
@@ -88,19 +98,19 @@ function parseObject(text: string): Record<string, unknown> {
   return parsed as Record<string, unknown>;
 }
 
-function checkEntry(record: Record<string, unknown>): { key: string; value: Value } {
-  if (Object.hasOwn(record, 'ttlMs'))
-    throw new ReadmeshError('UNSUPPORTED', 'entries cannot expire yet: leave ttlMs out');
+function checkEntry(record: Record<string, unknown>): Entry {
   for (const member of ['key', 'value'])
     if (!Object.hasOwn(record, member))
       throw new ReadmeshError('INVALID_JSON', `there is no "${member}": write {"key":"...","value":...}`);
   for (const member of Object.keys(record))
-    if (member !== 'key' && member !== 'value')
+    if (member !== 'key' && member !== 'value' && member !== 'ttlMs')
       throw new ReadmeshError('INVALID_JSON', `"${member}" is not known: write {"key":"...","value":...}`);
-  const { key } = record;
+  const { key, ttlMs } = record;
   assertKey(key);
+  // Not as undefined: a null here is somebody's mistake.
+  if (Object.hasOwn(record, 'ttlMs')) assertTtl(ttlMs);
   const value = fromJson(record.value);
   // Encoded only to be checked here, where the line is still known; the client encodes it again.
   encodeValue(value);
-  return { key: key as string, value };
+  return { key: key as string, value, ...(ttlMs === undefined ? {} : { ttlMs: ttlMs as number }) };
 }

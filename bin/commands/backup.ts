@@ -2,8 +2,10 @@
 import { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
 import { ReadmeshError } from '../../src/errors.js';
+import type { RestoreReport } from '../../src/node/backup.js';
 import { DEFAULT_DATA } from '../../src/options.js';
 import { type Cli, type ClientFlags, clientOptions, hostsOf } from '../cli/command.js';
+import type { Downloaded } from '../cli/download.js';
 import { bytes, count, counted, duration, printable } from '../cli/format.js';
 
 /** How long a host may send nothing unless --timeout-ms says otherwise, ms. */
@@ -34,24 +36,30 @@ Examples:
 }
 
 async function backup(cli: Cli, file: string, flags: ClientFlags): Promise<number> {
+  const { host, header, entries, bytes: size } = await download(file, flags);
+  const { node, cluster, takenAtMs, heads } = header;
+  const takenAt = new Date(takenAtMs).toISOString();
+  await cli.out.write(
+    flags.json === true
+      ? `${JSON.stringify({ file, host, node, cluster, takenAt, entries, bytes: size, heads })}\n`
+      : `backed up ${counted(entries, 'entry', 'entries')}, tombstones included (${bytes(size)}), of ${printable(node)} into ${file}\n`,
+  );
+  return 0;
+}
+
+/** Interrupted, it leaves nothing behind. Throws CLOSED then. */
+async function download(file: string, flags: ClientFlags): Promise<Downloaded> {
   const { downloadBackup } = await import('../cli/download.js');
   const interrupted = new AbortController();
   const interrupt = (): void => interrupted.abort();
   process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
   const bar = progressBar('backing up');
-  const onProgress = (entries: number, total: number | undefined): void => bar?.(entries, total);
   try {
-    const idleMs = flags.timeoutMs ?? IDLE_MS;
-    const options = { idleMs, signal: interrupted.signal, onProgress };
-    const { header, entries, bytes: size, host } = await downloadBackup(hostsOf(flags), file, options);
-    const { node, cluster, takenAtMs, heads } = header;
-    const takenAt = new Date(takenAtMs).toISOString();
-    await cli.out.write(
-      flags.json === true
-        ? `${JSON.stringify({ file, host, node, cluster, takenAt, entries, bytes: size, heads })}\n`
-        : `backed up ${counted(entries, 'entry', 'entries')}, tombstones included (${bytes(size)}), of ${printable(node)} into ${file}\n`,
-    );
-    return 0;
+    return await downloadBackup(hostsOf(flags), file, {
+      idleMs: flags.timeoutMs ?? IDLE_MS,
+      signal: interrupted.signal,
+      onProgress: (entries, total) => bar?.(entries, total),
+    });
   } catch (error) {
     if (interrupted.signal.aborted)
       throw new ReadmeshError('CLOSED', 'interrupted: nothing was written', { cause: error });
@@ -90,21 +98,25 @@ Examples:
 }
 
 async function restore(cli: Cli, file: string, flags: RestoreFlags): Promise<number> {
+  const { header, entries, data, ageMs } = await rebuild(file, flags.data ?? DEFAULT_DATA);
+  const { node, cluster, takenAtMs, heads } = header;
+  const takenAt = new Date(takenAtMs).toISOString();
+  await cli.out.write(
+    flags.json === true
+      ? `${JSON.stringify({ data, node, cluster, takenAt, entries, heads })}\n`
+      : `restored ${counted(entries, 'entry', 'entries')}, tombstones included, of cluster ${printable(cluster)} into ${data}, from a backup of ${printable(node)} that is ${duration(ageMs)} old\n`,
+  );
+  return 0;
+}
+
+async function rebuild(file: string, data: string): Promise<RestoreReport> {
   const { restoreBackup } = await import('../../src/node/backup.js');
   const bars = { check: progressBar('checking'), write: progressBar('restoring') };
   try {
-    const report = await restoreBackup(file, flags.data ?? DEFAULT_DATA, (pass, entries, total) =>
-      bars[pass]?.(entries, total),
-    );
-    const { header, entries, data, ageMs } = report;
-    const { node, cluster, takenAtMs, heads } = header;
-    const takenAt = new Date(takenAtMs).toISOString();
-    await cli.out.write(
-      flags.json === true
-        ? `${JSON.stringify({ data, node, cluster, takenAt, entries, heads })}\n`
-        : `restored ${counted(entries, 'entry', 'entries')}, tombstones included, of cluster ${printable(cluster)} into ${data}, from a backup of ${printable(node)} that is ${duration(ageMs)} old\n`,
-    );
-    return 0;
+    return await restoreBackup(file, data, (pass, entries, total) => {
+      if (pass === 'write') bars.check?.();
+      bars[pass]?.(entries, total);
+    });
   } finally {
     bars.check?.();
     bars.write?.();
@@ -116,7 +128,10 @@ function progressBar(what: string): ((entries?: number, total?: number) => void)
   if (!process.stderr.isTTY) return undefined;
   let bar: SingleBar | undefined;
   return (entries, total) => {
-    if (entries === undefined) return bar?.stop();
+    if (entries === undefined) {
+      if (bar?.isActive === true) bar.stop();
+      return;
+    }
     if (bar === undefined) {
       const share = total === undefined ? '' : '{bar}  {percentage} %  ';
       bar = new SingleBar({

@@ -57,6 +57,7 @@ export function addPut(program: Command, cli: Cli): void {
 Examples:
   readmesh put greeting '"hello"'
   readmesh put limits/eu '{"rps":100}' --replicas 3
+  readmesh put session/4711 '{"user":7}' --ttl-ms 3600000
   readmesh put big '{"$bigint":"9007199254740993"}' --json
 ${DASH_HELP}
   readmesh put --replicas 1 -- -x 5`,

@@ -43,7 +43,9 @@ Examples:
   readmesh scan routes/ --limit 10 | jq -r .key`,
     );
   clientOptions(command, 'print errors as JSON, too');
-  cli.action(command, (prefix: string | undefined, flags: ScanFlags) => printEntries(cli, prefix, flags));
+  cli.action(command, (prefix: string | undefined, flags: ScanFlags) =>
+    printEntries(cli, prefix, flags, 'scan'),
+  );
 }
 
 export function addExport(program: Command, cli: Cli): void {
@@ -51,7 +53,7 @@ export function addExport(program: Command, cli: Cli): void {
     .command('export')
     .summary('print all entries, for import')
     .description(
-      'Prints a line {"key":...,"value":...} per entry, in byte order of keys: what `readmesh import` reads back exactly. Complete only when it exits 0.',
+      'Prints a line {"key":...,"value":...} per entry, in byte order of keys: what `readmesh import` reads back exactly. An entry that expires has "ttlMs":..., what is left of its time when it is printed. Complete only when it exits 0.',
     )
     .argument('[prefix]', 'default: every key')
     .addHelpText(
@@ -62,17 +64,24 @@ Examples:
   readmesh export routes/ | readmesh import - --hosts 10.1.0.1:7700`,
     );
   clientOptions(command, 'print errors as JSON, too');
-  cli.action(command, (prefix: string | undefined, flags: ClientFlags) => printEntries(cli, prefix, flags));
+  cli.action(command, (prefix: string | undefined, flags: ClientFlags) =>
+    printEntries(cli, prefix, flags, 'export'),
+  );
 }
 
-async function printEntries(cli: Cli, prefix: string | undefined, flags: ScanFlags): Promise<number> {
+async function printEntries(
+  cli: Cli,
+  prefix: string | undefined,
+  flags: ScanFlags,
+  what: 'scan' | 'export',
+): Promise<number> {
   const range = {
     ...(prefix === undefined || prefix === '' ? {} : { prefix }),
     ...(flags.limit === undefined ? {} : { limit: flags.limit }),
   };
   await withClient(flags, async (client) => {
-    for await (const [key, value] of client.entries(range)) {
-      const written = cli.out.line(formatEntry(key, value));
+    for await (const { key, value, ttlMs } of client.export(range)) {
+      const written = cli.out.line(formatEntry(key, value, what === 'export' ? ttlMs : undefined));
       // Waiting only where there is something to wait for keeps the loop fast.
       if (!(typeof written === 'boolean' ? written : await written)) return;
     }
@@ -86,7 +95,7 @@ export function addImport(program: Command, cli: Cli): void {
     .command('import')
     .summary('write the entries of a file')
     .description(
-      'Writes the entries of FILE (or of standard input: -), one line {"key":...,"value":...} each. Stops at the first bad line and says how far it came; repeating an import is safe.',
+      'Writes the entries of FILE (or of standard input: -), one line {"key":...,"value":...} each; with "ttlMs":N the entry expires so long after it is imported. Stops at the first bad line and says how far it came; repeating an import is safe.',
     )
     .argument('<file>', 'file of lines of JSON, or - for standard input')
     .addHelpText(
@@ -166,7 +175,7 @@ export function addWatch(program: Command, cli: Cli): void {
     .command('watch')
     .summary('print changes as they happen')
     .description(
-      'Prints a line {"type","key","value","stamp"} per change of a key that begins with PREFIX, from now on, until it is interrupted. Changes that happen while it has no connection are not seen.',
+      'Prints a line {"type","key","value","stamp"} per change of a key that begins with PREFIX, from now on, until it is interrupted. An entry that expires shows as a deletion if it was written while it was watched. Changes that happen while it has no connection are not seen.',
     )
     .argument('[prefix]', 'default: every key')
     .addHelpText(

@@ -1,5 +1,6 @@
 /** The light client: `ReadStore` over hosts nearby. Calls, hosts and watches are carried by the modules beside. */
 import { assertKey, utf8Length } from '../core/entry.js';
+import { assertTtl, endlessDeletion } from '../core/expiry.js';
 import { isStampHex } from '../core/hlc.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { CLUSTER_DEFAULTS, type ClientOptions } from '../options.js';
@@ -19,6 +20,7 @@ import type {
 import type { DigestReport, VerifyReport } from '../service.js';
 import { encodeValue } from '../values.js';
 import { type Call, Calls } from './calls.js';
+import { ExportCall, type ExportedEntry, exportEntries } from './export.js';
 import { Hosts } from './hosts.js';
 import {
   DigestBucketCall,
@@ -58,6 +60,8 @@ export interface Admin {
   digestBucket(bucket: number, options?: { timeoutMs?: number }): Promise<{ key: string; stamp: string }[]>;
   /** Compares the entries of all members. Default deadline 30,000 ms. */
   verify(options?: { timeoutMs?: number }): Promise<VerifyReport>;
+  /** As `entries`, and how long each entry is still there. */
+  export(range?: Range): AsyncIterableIterator<ExportedEntry>;
 }
 
 export interface LightClient extends ReadStore, Admin {}
@@ -161,13 +165,24 @@ export class Client implements LightClient {
       for (let i = 0; i < page.keys.length; i++) yield [page.keys[i]!, page.value(i) as T];
   }
 
+  async *export(range: Range = {}): AsyncGenerator<ExportedEntry, void, undefined> {
+    checkRange(range);
+    yield* exportEntries(range, (rest, limit) =>
+      this.#start(new ExportCall(this.#policies.bulk, rest, limit)),
+    );
+  }
+
   async put(key: string, value: Value, options: WriteOptions = {}): Promise<Receipt> {
     assertKey(key);
-    return this.#write([{ key, value: encodeValue(value) }], options);
+    const { ttlMs } = options;
+    assertTtl(ttlMs);
+    const ttl = ttlMs === undefined ? {} : { ttlMs };
+    return this.#write([{ key, value: encodeValue(value), ...ttl }], options);
   }
 
   async del(key: string, options: WriteOptions = {}): Promise<Receipt> {
     assertKey(key);
+    if (options.ttlMs !== undefined) throw endlessDeletion();
     return this.#write([{ key, value: undefined }], options);
   }
 
@@ -179,6 +194,7 @@ export class Client implements LightClient {
       throw new ReadmeshError('BATCH_TOO_LARGE', `a batch has at most ${batchOpsMax} operations: split it`);
     let bytes = 0;
     const ops: EncodedOp[] = [];
+    assertTtl(options.ttlMs);
     for (const operation of operations) {
       const { type, key } = operation;
       if (type !== 'put' && type !== 'del')
@@ -187,7 +203,9 @@ export class Client implements LightClient {
       bytes += assertKey(key) + (value?.length ?? 0);
       if (bytes > batchBytesMax && operations.length > 1)
         throw new ReadmeshError('BATCH_TOO_LARGE', `a batch has at most ${batchBytesMax} bytes: split it`);
-      ops.push({ key, value });
+      const ttlMs = type === 'put' ? (operation.ttlMs ?? options.ttlMs) : undefined;
+      assertTtl(ttlMs);
+      ops.push(ttlMs === undefined ? { key, value } : { key, value, ttlMs });
     }
     return this.#write(ops, options);
   }
@@ -342,17 +360,12 @@ function badTimeout(): ReadmeshError {
   return new ReadmeshError('INVALID_OPTION', 'timeoutMs is a number of milliseconds above 0');
 }
 
-function checkWriteOptions({ replicas, fsync, timeoutMs, ttlMs, stamp }: WriteOptions): void {
+function checkWriteOptions({ replicas, fsync, timeoutMs, stamp }: WriteOptions): void {
   if (replicas !== undefined && !(Number.isSafeInteger(replicas) && replicas >= 1))
     throw new ReadmeshError('INVALID_OPTION', 'replicas is an integer from 1 up');
   if (fsync !== undefined && typeof fsync !== 'boolean')
     throw new ReadmeshError('INVALID_OPTION', 'fsync is true or false');
   if (timeoutMs !== undefined && !isTimeout(timeoutMs)) throw badTimeout();
-  if (ttlMs !== undefined)
-    throw new ReadmeshError(
-      'UNSUPPORTED',
-      'entries cannot expire yet: leave ttlMs out, and delete the key when it is due',
-    );
   if (stamp !== undefined && !(typeof stamp === 'string' && isStampHex(stamp)))
     throw new ReadmeshError('INVALID_OPTION', 'stamp is the 32 lower-case hex digits of an earlier attempt');
 }

@@ -23,6 +23,7 @@ export type {
 } from '../read-store.js';
 export type { DigestReport, VerifyReport } from '../service.js';
 export type { Admin, LightClient } from './client.js';
+export type { ExportedEntry } from './export.js';
 
 export interface ConnectOptions {
   /** `host:port` of some members, nearest first (port 7700 when left out); the others are learned from them. */

@@ -62,13 +62,13 @@ export function policiesOf(options: ClientOptions): Policies {
   };
 }
 
-function head(writer: MsgpackWriter, id: number, op: number, args: number): void {
+export function head(writer: MsgpackWriter, id: number, op: number, args: number): void {
   writer.array(2 + args);
   writer.uint(id);
   writer.uint(op);
 }
 
-function expect(frame: ClientFrame, elements: number, wanted: number): void {
+export function expect(frame: ClientFrame, elements: number, wanted: number): void {
   if (elements !== wanted) frame.fail('result', `has ${elements} elements instead of ${wanted}`);
 }
 
@@ -95,7 +95,7 @@ export class GetCall extends Call<Value | undefined> {
 }
 
 /** Names the key when its value cannot be decoded. */
-function valueAt(key: string, bytes: Uint8Array, from: number, to: number): Value {
+export function valueAt(key: string, bytes: Uint8Array, from: number, to: number): Value {
   try {
     return decodeValue(bytes, from, to);
   } catch (error) {
@@ -220,6 +220,8 @@ export interface EncodedOp {
   readonly key: string;
   /** undefined: delete. */
   readonly value: Uint8Array | undefined;
+  /** Only with a value. */
+  readonly ttlMs?: number;
 }
 
 /** Part of a deadline that is left for the answer to travel, and its most, ms. */
@@ -263,12 +265,13 @@ export class WriteCall extends Call<Receipt> {
     // The host shall give up first, since it can say how many hosts hold the write.
     writer.uint(clampTimeout(left - Math.min(ANSWER_MS_MAX, left * ANSWER_SHARE)));
     writer.array(this.ops.length);
-    for (const { key, value } of this.ops) {
-      writer.array(3);
+    for (const { key, value, ttlMs } of this.ops) {
+      writer.array(ttlMs === undefined ? 3 : 4);
       writer.uint(value === undefined ? KIND_TOMBSTONE : KIND_REGISTER);
       writer.str(key);
       if (value === undefined) writer.nil();
       else writer.bin(value);
+      if (ttlMs !== undefined) writer.uint(ttlMs);
     }
   }
 

@@ -6,23 +6,33 @@
  * never share one. A cancelled request runs to its end all the same (a write cannot be taken back); only its
  * answer is dropped, and a scan stops early.
  */
-import { KIND_REGISTER, KIND_TOMBSTONE, NO_VALUE, valueOffset } from '../core/entry.js';
+import {
+  KIND_REGISTER,
+  KIND_TOMBSTONE,
+  NO_VALUE,
+  stampCounterOf,
+  stampMsOf,
+  valueOffset,
+} from '../core/entry.js';
+import { remainingMs, TTL_MS_MAX } from '../core/expiry.js';
 import { stampFromHex } from '../core/hlc.js';
 import type { Row } from '../core/types.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { guardMsgpack } from '../msgpack-guard.js';
+import type { MsgpackWriter } from '../msgpack-writer.js';
 import type { ClientServerOptions } from '../options.js';
 import type { Range } from '../read-store.js';
 import type { NodeService, RowScan, WriteOp, WriteRequest } from '../service.js';
 import { consecutiveStamps } from './clock.js';
 import { type ClientFrame, writeText } from './frame.js';
 import type { Outbound } from './server-outbound.js';
+import { KeyReads } from './server-reads.js';
 import {
   BUCKETS,
-  KEYS_PER_GET_MAX,
   NAME_BYTES_MAX,
   OP_DIGEST,
   OP_DIGEST_BUCKET,
+  OP_EXPORT,
   OP_GET,
   OP_GET_MANY,
   OP_HAS,
@@ -39,8 +49,6 @@ import {
   TIMEOUT_MS_MAX,
 } from './wire.js';
 
-/** Keys that are looked up at once; up to as many are answered on the spot. */
-const KEYS_PER_LOOKUP = 128;
 /** Entries of a bucket in one part. */
 const ENTRIES_PER_PART = 1_000;
 
@@ -55,6 +63,7 @@ export class Requests {
   readonly #service: NodeService;
   readonly #outbound: Outbound;
   readonly #options: ClientServerOptions;
+  readonly #reads: KeyReads;
   readonly #onFault: (error: unknown) => void;
   readonly #inProgress = new Map<number, InProgress>();
   #bytes = 0;
@@ -71,6 +80,10 @@ export class Requests {
     this.#outbound = outbound;
     this.#options = options;
     this.#onFault = onFault;
+    this.#reads = new KeyReads(service, outbound, {
+      run: (id, work) => this.#run(id, 0, false, work),
+      failed: (id, error) => this.#failed(id, error),
+    });
   }
 
   has(id: number): boolean {
@@ -98,13 +111,15 @@ export class Requests {
     if (elements !== wanted) frame.fail('request', `${op} has ${elements} arguments instead of ${wanted}`);
     switch (op) {
       case OP_GET:
-        return this.#get(id, frame.key());
+        return this.#reads.get(id, frame);
       case OP_HAS:
-        return this.#has(id, frame.key());
+        return this.#reads.has(id, frame);
       case OP_GET_MANY:
-        return this.#getMany(id, readKeys(frame));
+        return this.#reads.getMany(id, frame);
       case OP_SCAN:
         return this.#scan(id, readScan(frame));
+      case OP_EXPORT:
+        return this.#scan(id, readScan(frame), true);
       case OP_WRITE:
         return this.#write(id, readWrite(frame));
       case OP_STATUS:
@@ -135,104 +150,28 @@ export class Requests {
     }
   }
 
-  #get(id: number, key: string): void {
-    let row: Row | undefined | Promise<Row | undefined>;
-    try {
-      row = this.#service.readRow(key);
-    } catch (error) {
-      return this.#failed(id, error);
-    }
-    if (row instanceof Promise) {
-      const asked = row;
-      return this.#run(id, 0, false, async () => {
-        const found = await asked;
-        return () => this.#value(id, found);
-      });
-    }
-    this.#value(id, row);
-  }
-
-  #value(id: number, row: Row | undefined): void {
-    if (row === undefined) return this.#outbound.done(id, 1, 1).nil();
-    const value = row.subarray(valueOffset(row));
-    this.#outbound.done(id, 1, value.length).bin(value);
-    this.#outbound.tells(row);
-  }
-
-  #has(id: number, key: string): void {
-    this.#answerNow(id, () => {
-      const row = this.#service.readRow(key);
-      const answer = (found: Row | undefined): void =>
-        void this.#outbound.done(id, 1, 1).bool(found !== undefined);
-      if (!(row instanceof Promise)) return answer(row);
-      this.#run(id, 0, false, async () => {
-        const found = await row;
-        return () => answer(found);
-      });
-    });
-  }
-
-  #getMany(id: number, keys: readonly string[]): void {
-    if (keys.length <= KEYS_PER_LOOKUP) {
-      return this.#answerNow(id, () => {
-        const rows = keys.map((key) => this.#service.readRow(key));
-        if (!rows.some((row) => row instanceof Promise)) return this.#values(id, rows as (Row | undefined)[]);
-        this.#run(id, 0, false, async () => {
-          const found = await Promise.all(rows);
-          return () => this.#values(id, found);
-        });
-      });
-    }
-    this.#run(id, 0, false, async (request) => {
-      const rows: (Row | undefined)[] = [];
-      let bytes = 0;
-      for (let i = 0; i < keys.length && bytes < PAGE_BYTES && !request.cancelled; i += KEYS_PER_LOOKUP) {
-        for (const row of await this.#service.readRows(keys.slice(i, i + KEYS_PER_LOOKUP))) {
-          rows.push(row);
-          bytes += row?.length ?? 0;
-        }
-      }
-      return () => this.#values(id, rows);
-    });
-  }
-
-  /** As many of the rows as make a page, at least one. */
-  #values(id: number, rows: readonly (Row | undefined)[]): void {
-    let bytes = 0;
-    let count = 0;
-    while (count < rows.length && (count === 0 || bytes < PAGE_BYTES))
-      bytes += (rows[count++]?.length ?? 0) + 3;
-    const writer = this.#outbound.done(id, 1, bytes);
-    writer.array(count);
-    for (let i = 0; i < count; i++) {
-      const row = rows[i];
-      if (row === undefined) writer.nil();
-      else {
-        writer.bin(row.subarray(valueOffset(row)));
-        this.#outbound.tells(row);
-      }
-    }
-  }
-
-  #scan(id: number, { range, limit, keysOnly }: ScanRequest): void {
+  /** `expiries`: with each value, how long it is still there. */
+  #scan(id: number, { range, limit, keysOnly }: ScanRequest, expiries = false): void {
     this.#run(id, 0, true, async (request) => {
       const keys: string[] = [];
       const rows: Row[] = [];
       const scan = this.#service.scanRows(range);
       const end = await collect(scan, limit, keys, rows, () => request.cancelled || this.#closed);
       return () => {
-        let bytes = 8;
+        let bytes = 8 + (expiries ? 9 * keys.length : 0);
+        const nowMs = this.#service.clockMs();
         for (let i = 0; i < keys.length; i++) bytes += keys[i]!.length + 4 + (keysOnly ? 0 : rows[i]!.length);
         const writer = this.#outbound.done(id, 2, bytes);
-        writer.array(keys.length * 2);
+        writer.array(keys.length * (expiries ? 3 : 2));
         for (let i = 0; i < keys.length; i++) {
           const row = rows[i]!;
           writer.str(keys[i]!);
           if (keysOnly) writer.nil();
           else {
-            writer.bin(row.subarray(valueOffset(row)));
-            this.#outbound.tells(row);
+            writer.bin(row, valueOffset(row));
+            this.#outbound.tells(stampMsOf(row), stampCounterOf(row));
           }
+          if (expiries) writeTtl(writer, remainingMs(row, nowMs));
         }
         writer.bool(end);
       };
@@ -338,6 +277,7 @@ const ARGUMENTS: Readonly<Record<number, number>> = {
   [OP_GET_MANY]: 1,
   [OP_HAS]: 1,
   [OP_SCAN]: 8,
+  [OP_EXPORT]: 8,
   [OP_WRITE]: 5,
   [OP_STATUS]: 0,
   [OP_READY]: 2,
@@ -378,13 +318,6 @@ async function collect(
   }
 }
 
-function readKeys(frame: ClientFrame): string[] {
-  const count = frame.array('keys', KEYS_PER_GET_MAX);
-  const keys: string[] = [];
-  for (let i = 0; i < count; i++) keys.push(frame.key());
-  return keys;
-}
-
 function readScan(frame: ClientFrame): ScanRequest {
   const range: Range = {};
   for (const name of ['gt', 'gte', 'lt', 'lte', 'prefix'] as const)
@@ -405,12 +338,14 @@ function readWrite(frame: ClientFrame): { request: WriteRequest; bytes: number }
   const ops: WriteOp[] = [];
   let bytes = 0;
   for (let i = 0; i < count; i++) {
-    frame.arrayOf('operation', 3);
+    const elements = frame.array('operation', 4);
+    if (elements < 3) frame.fail('operation', `has ${elements} elements instead of 3 or 4`);
     const kind = frame.uint('kind', 0xff);
     const key = frame.key();
     const value = frame.value() ? frame.bytes.subarray(frame.from, frame.to) : NO_VALUE;
+    const ttl = elements === 4 ? { ttlMs: frame.uint('ttlMs', TTL_MS_MAX) } : {};
     bytes += key.length + value.length;
-    ops.push({ key, kind, value, stamp: stamps[i]! });
+    ops.push({ key, kind, value, stamp: stamps[i]!, ...ttl });
   }
   const request: WriteRequest = {
     ops,
@@ -427,6 +362,11 @@ function checkOperation(kind: number, value: Uint8Array): void {
   else if (kind !== KIND_TOMBSTONE)
     throw new ReadmeshError('UNSUPPORTED', `entries of kind ${kind} are not known here: upgrade this host`);
   else if (value.length > 0) throw new ReadmeshError('INVALID_VALUE', 'a deletion has no value');
+}
+
+function writeTtl(writer: MsgpackWriter, ttlMs: number | undefined): void {
+  if (ttlMs === undefined) writer.nil();
+  else writer.uint(ttlMs);
 }
 
 function readLevel(frame: ClientFrame): 'local' | 'synced' {

@@ -26,7 +26,8 @@
  *      5 scan         gt, gte, lt, lte, prefix, reverse,      [key, value, ...], end
  *                     limit, keysOnly
  *      6 write        stamp, replicas, fsync, timeoutMs,      stamp, replicas, token, superseded
- *                     [[kind, key, value]...]
+ *                     [[kind, key, value]...], or
+ *                     [[kind, key, value, ttlMs]...]
  *      7 watch        prefix                                  (parts: [kind, key, stamp, value, ...])
  *      8 status                                               JSON text
  *      9 ready        level (`local`, `synced`), timeoutMs
@@ -35,6 +36,7 @@
  *     12 digestBucket bucket                                  (parts: [key, stamp, ...])
  *     13 verify       timeoutMs                               JSON text
  *     14 cancel       id                                      (never answered, nor is what it names)
+ *     15 export       as scan                                 [key, value, ttlMs, ...], end
  *
  * Values are binary: the bytes of the writer's encoding; nil for a missing key (and in place of values when
  * keysOnly). Stamps are 16 bytes. Clusters, names, addresses, levels, tokens and JSON are strings.
@@ -42,6 +44,8 @@
  * - Requests are begun in order and may be answered out of order, several in one frame. Those of one tick share
  *   a frame, too.
  * - getMany takes up to 1,000 keys, and may answer fewer (at least one): its values are those of the first keys.
+ * - A ttlMs is an integer from 1 to 2^47 - 1. In a write (of any operation by itself) it counts from the stamp; in an
+ *   export it is what is left by the clock in the frame, nil for entries that stay.
  * - A page of a scan has at most `limit` (up to 1,000) rows and about 256 KiB. `end`: there is no more.
  * - A write's stamp is that of its first operation; each further one bears the next stamp. Replicas, fsync nil:
  *   the cluster's default. The same write under the same stamp may be sent again, to any host: it is
@@ -68,6 +72,7 @@ export const OP_DIGEST = 11;
 export const OP_DIGEST_BUCKET = 12;
 export const OP_VERIFY = 13;
 export const OP_CANCEL = 14;
+export const OP_EXPORT = 15;
 
 export const STATUS_DONE = 0;
 export const STATUS_FAILED = 1;

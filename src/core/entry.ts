@@ -222,6 +222,20 @@ export function makeLocalRow(
   return row;
 }
 
+/** The same for an entry that expires. */
+export function makeMortalRow(
+  key: string,
+  stamp: StampParts,
+  dot: Dot,
+  expiresAt: number,
+  value: Uint8Array,
+  checksum: Checksum,
+): Row {
+  const bytes = new Uint8Array(AT_ORIGIN - AT_STAMP);
+  writeStamp(stamp.ms, stamp.counter, stamp.writer, bytes, 0);
+  return makeRow(key, { kind: KIND_REGISTER, stamp: bytes, ...dot, expiresAt, value }, checksum);
+}
+
 /** How a record that is gone without a tombstone shows to those who watch. */
 export function asDeleted(key: string, row: Row, checksum: Checksum): Row {
   const { origin, seq } = dotOf(row);
@@ -277,6 +291,11 @@ export function assertRow(key: string, row: Row, checksum: Checksum): void {
             : undefined;
   if (why !== undefined)
     throw new ReadmeshError('PROTOCOL_ERROR', `a record for key ${JSON.stringify(key)} ${why}`);
+}
+
+/** Whether it has the parts of a row; nothing is said about their contents. */
+export function isWhole(row: Row): boolean {
+  return row.length >= HEADER && row.length >= valueOffset(row);
 }
 
 export function compareBytes(

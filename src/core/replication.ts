@@ -20,11 +20,13 @@ import {
   compareRows,
   dotOf,
   makeLocalRow,
+  makeMortalRow,
   NO_VALUE,
   stampCounterOf,
   stampHexOf,
   stampMsOf,
 } from './entry.js';
+import { DAMAGED } from './heal.js';
 import { stampCounter, stampFromHex, stampMs } from './hlc.js';
 import type { LocalOp, LocalWrite } from './io.js';
 import type { Push } from './messages.js';
@@ -57,25 +59,43 @@ export class Merge {
     return false;
   }
 
-  /** Joins the records with what is here. Moves no head. */
-  records(records: Records): void {
+  /**
+   * Joins the records with what is here. Moves no head. Returns the keys whose record is lost, so that nobody knows
+   * what it would be joined with: all of this has to come once more when they are healed, and no head may move.
+   */
+  records(records: Records): string[] | undefined {
     const { keys, rows } = records;
-    for (let i = 0; i < keys.length; i++) this.record(keys[i]!, rows[i]!);
+    let lost: string[] | undefined;
+    for (let i = 0; i < keys.length; i++) if (!this.record(keys[i]!, rows[i]!)) (lost ??= []).push(keys[i]!);
+    return lost;
   }
 
-  record(key: string, row: Row): void {
+  /** False: the record of the key is lost. */
+  record(key: string, row: Row): boolean {
     const core = this.#core;
     core.counters.recordsReceived += 1;
-    const current = core.current(key);
-    if (current !== undefined && compareRows(row, current) <= 0) return;
+    let current = core.current(key);
+    if (current === DAMAGED) {
+      core.heal.damaged(key);
+      if (!core.heal.surpasses(key, stampMsOf(row), stampCounterOf(row))) return false;
+      current = core.heal.remains(key);
+    }
+    if (current !== undefined && compareRows(row, current) <= 0) return true;
     const quiet = current !== undefined && compareEntries(row, current) === 0;
     core.hlc.receive(stampMsOf(row), stampCounterOf(row));
     const batch = core.queue.batch(1, key.length + row.length);
     core.queue.put(batch, key, row, current, false, quiet);
     const { origin, seq } = dotOf(row);
-    if (core.sealing.isForgotten(origin)) batch.tops.delete(origin);
-    else this.#raiseTop(batch, origin, seq);
+    this.seen(batch, origin, seq);
     core.counters.recordsApplied += 1;
+    if (core.heal.lost > 0) core.heal.replaced(key, row, batch);
+    return true;
+  }
+
+  /** A record with this dot is in the batch. */
+  seen(batch: Batch, origin: OriginId, seq: number): void {
+    if (this.#core.sealing.isForgotten(origin)) batch.tops.delete(origin);
+    else this.#raiseTop(batch, origin, seq);
   }
 
   /** In the batch of what was merged last, or a later one. */
@@ -103,10 +123,12 @@ export class Merge {
   }
 }
 
-interface Acceptance {
-  readonly writes: PendingWrite[];
-  /** Records that answer writes which changed nothing. */
-  readonly covers: Map<string, Row>;
+function damagedKey(key: string): ReadmeshError {
+  return new ReadmeshError(
+    'DAMAGED',
+    `the record of key ${JSON.stringify(key)} is damaged on this disk and is being healed: retry, or write through another host`,
+    { details: { key } },
+  );
 }
 
 export class Replication {
@@ -115,7 +137,6 @@ export class Replication {
   readonly #acks: Acknowledgements;
   readonly #trees: Trees;
   readonly #offers: Offers;
-  readonly #accepted = new Map<Batch, Acceptance>();
 
   constructor(core: Core, merge: Merge, trees: Trees, offers: Offers) {
     this.#core = core;
@@ -135,12 +156,11 @@ export class Replication {
     let bytes = 0;
     for (const op of write.ops) bytes += op.key.length + op.value.length + 64;
     const batch = queue.batch(write.ops.length, bytes);
-    const acceptance = this.#acceptance(batch);
     let superseded = false;
     let answer: Row = NO_VALUE;
     let givenStamp: StampHex | undefined;
     for (const op of write.ops) {
-      answer = this.#apply(batch, acceptance, op);
+      answer = this.#applyNext(batch, op, op !== write.ops[0]);
       givenStamp = op.stamp;
       // A stamp that this node gave is only known from the record that won, or is that of the one that covers it.
       superseded ||= givenStamp !== undefined && givenStamp !== stampHexOf(answer);
@@ -156,7 +176,7 @@ export class Replication {
       done: false,
       group: undefined,
     };
-    acceptance.writes.push(pending);
+    batch.writes.push(pending);
     this.#acks.accept(pending);
     core.timers.atMost('acks', pending.deadline);
     if (batch.ownTo > 0) queue.raiseHead(batch, identity.origin, batch.ownTo);
@@ -201,7 +221,12 @@ export class Replication {
       return;
     }
     const seen = taken.top(push.origin) >= push.to;
-    this.#merge.records(push);
+    const lost = this.#merge.records(push);
+    if (lost !== undefined) {
+      // As if it had not come yet. Should too many wait already, the vectors bring it later.
+      if (!core.heal.whenHealed(lost, push, () => this.onPush(peer, push))) counters.framesDropped += 1;
+      return;
+    }
     if (!covered && push.to > push.from && !core.sealing.isOver(push.origin)) {
       if (taken.head(push.origin) >= push.from) {
         taken.raise(push.origin, push.to, push.to);
@@ -225,30 +250,23 @@ export class Replication {
 
   /** The batch is written: announce what it holds, push what was accepted in it, settle who waits for no one else. */
   landed(batch: Batch): void {
-    const acceptance = this.#accepted.get(batch);
-    if (acceptance === undefined) return;
-    this.#accepted.delete(batch);
+    const { writes } = batch;
+    if (writes.length === 0) return;
     const { config } = this.#core;
     const frame = this.#acks.nextFrame();
-    const { writes } = acceptance;
     const written = new Set([config.host]);
     const flushed = new Set(config.flushes ? [config.host] : []);
     const group: Group = { frame, push: undefined, bytes: 0, written, flushed, writes };
     const wanted = this.#acks.open(group);
     const peers = this.#core.partners().filter((peer) => !peer.congested);
     if (!wanted && (batch.ownTo === 0 || peers.length === 0)) return;
-    const push = this.#frameOf(batch, acceptance, wanted ? frame : 0);
+    const push = this.#frameOf(batch, wanted ? frame : 0);
     if (wanted) {
       let bytes = 0;
       for (let i = 0; i < push.keys.length; i++) bytes += push.keys[i]!.length + push.rows[i]!.length;
       this.#acks.keep(group, push, bytes);
     }
     this.#push(peers, push);
-  }
-
-  /** The store failed: nothing that was accepted counts. */
-  drop(): void {
-    this.#accepted.clear();
   }
 
   #admit(write: LocalWrite): void {
@@ -264,6 +282,12 @@ export class Replication {
         'CLOCK_SKEW',
         `this host's clock is ${hlc.ms - now.wall} ms behind a stamp already given: correct the clock, then retry`,
       );
+    const { heal } = this.#core;
+    for (const op of heal.lost > 0 ? write.ops : [])
+      if (op.stamp !== undefined && heal.isLost(op.key)) {
+        const stamp = stampFromHex(op.stamp);
+        if (!heal.surpasses(op.key, stampMs(stamp), stampCounter(stamp))) throw damagedKey(op.key);
+      }
     for (const op of write.ops)
       if (op.stamp !== undefined && stampMs(stampFromHex(op.stamp)) - now.wall > options.maxClockDriftMs)
         throw new ReadmeshError(
@@ -277,8 +301,24 @@ export class Replication {
       );
   }
 
+  /** A record that turns out to be lost in the middle of a batch: what came before it stands, and a retry completes it. */
+  #applyNext(batch: Batch, op: LocalOp, isLater: boolean): Row {
+    try {
+      return this.#apply(batch, op);
+    } catch (error) {
+      if (!isLater) throw error;
+      const { queue, identity } = this.#core;
+      if (batch.ownTo > 0) queue.raiseHead(batch, identity.origin, batch.ownTo);
+      throw new ReadmeshError(
+        'TIMEOUT',
+        'a record was found damaged in the middle of this batch, whose outcome is unknown: retry with the same stamp',
+        { cause: error },
+      );
+    }
+  }
+
   /** Merges one operation. Returns its record, or the one already here that covers it. */
-  #apply(batch: Batch, acceptance: Acceptance, op: LocalOp): Row {
+  #apply(batch: Batch, op: LocalOp): Row {
     const core = this.#core;
     const { hlc, identity, taken, queue, deps } = core;
     const { key, kind, value } = op;
@@ -290,16 +330,27 @@ export class Replication {
       if (!hlc.tick(core.now.wall)) hlc.receive(hlc.ms + 1, 0);
       ({ ms, counter } = hlc);
     } else {
-      const stamp = stampFromHex(op.stamp);
-      ms = stampMs(stamp);
-      counter = stampCounter(stamp);
+      const given = stampFromHex(op.stamp);
+      ms = stampMs(given);
+      counter = stampCounter(given);
       writer = op.stamp.slice(16);
     }
-    const current = core.current(key);
+    let current = core.current(key);
+    if (current === DAMAGED) {
+      core.heal.damaged(key);
+      // A stamp of ours is above all that were seen here, and wins over whatever was lost; a client's may not be.
+      if (op.stamp !== undefined && !core.heal.surpasses(key, ms, counter)) throw damagedKey(key);
+      current = core.heal.remains(key);
+    }
     const seq = taken.head(origin) + 1;
-    const row = makeLocalRow(key, kind, { ms, counter, writer }, { origin, seq }, value, deps.checksum);
+    const stamp = { ms, counter, writer };
+    const dot = { origin, seq };
+    const row =
+      op.ttlMs === undefined
+        ? makeLocalRow(key, kind, stamp, dot, value, deps.checksum)
+        : makeMortalRow(key, stamp, dot, ms + op.ttlMs, value, deps.checksum);
     if (current !== undefined && compareEntries(row, current) <= 0) {
-      acceptance.covers.set(key, current);
+      batch.covers.set(key, current);
       return current;
     }
     hlc.receive(ms, counter);
@@ -310,19 +361,11 @@ export class Replication {
     batch.ownTo = seq;
     taken.raise(origin, seq, seq);
     queue.put(batch, key, row, current, true, false);
+    if (core.heal.lost > 0) core.heal.replaced(key, row, batch);
     return row;
   }
 
-  #acceptance(batch: Batch): Acceptance {
-    let acceptance = this.#accepted.get(batch);
-    if (acceptance === undefined) {
-      acceptance = { writes: [], covers: new Map() };
-      this.#accepted.set(batch, acceptance);
-    }
-    return acceptance;
-  }
-
-  #frameOf(batch: Batch, acceptance: Acceptance, frame: number): Push {
+  #frameOf(batch: Batch, frame: number): Push {
     const { identity, taken } = this.#core;
     const keys: string[] = [];
     const rows: Row[] = [];
@@ -331,7 +374,7 @@ export class Replication {
       keys.push(key);
       rows.push(queued.row);
     }
-    for (const [key, row] of acceptance.covers) {
+    for (const [key, row] of batch.covers) {
       if (batch.rows.get(key)?.own === true) continue;
       keys.push(key);
       rows.push(row);

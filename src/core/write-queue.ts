@@ -7,12 +7,17 @@
  * The queue is also the memory of what is still on its way: `pending(key)` gives the newest row that is not
  * yet written, so that two merges of one key never race and the newer never loses.
  *
- * What must wait for a batch (acknowledgements, relays, receipts) stands in its `whenWritten`. Waiting for "all that was
- * taken in so far" is waiting for the last batch, since batches are written in order.
+ * What must wait for a batch (acknowledgements, relays, receipts) stands in the batch itself: its `writes` and its
+ * `whenWritten`. Waiting for "all that was taken in so far" is waiting for the last batch, since batches are written
+ * in order. Nothing else keeps a table of batches, for the reason that request-table.ts gives: with each table that
+ * is rebuilt all that stood in the former ones would live on until the next full collection.
  */
+import type { PendingWrite } from './acknowledgements.js';
+import type { Change } from './digest-changes.js';
 import { dotOf, originOf, seqOf } from './entry.js';
+import type { EntryDigest } from './entry-hash.js';
 import { KeyFilter } from './key-filter.js';
-import type { BatchRow, Dot, OriginId, Row, StoreBatch } from './types.js';
+import type { BatchRow, Dot, Drop, OriginId, Row, StoreBatch } from './types.js';
 
 interface QueuedRow extends BatchRow {
   row: Row;
@@ -23,6 +28,9 @@ interface QueuedRow extends BatchRow {
   own: boolean;
   /** Only the dot differs from what was known: nothing to tell watchers. */
   quiet: boolean;
+  /** Hashes of `replaced` and of `row`, once the batch takes nothing more (digest.ts). */
+  oldDigest: EntryDigest | undefined;
+  newDigest: EntryDigest | undefined;
 }
 
 export class Batch implements StoreBatch {
@@ -33,12 +41,21 @@ export class Batch implements StoreBatch {
   readonly forgets = new Set<OriginId>();
   readonly meta = new Map<string, Uint8Array | null>();
   readonly removals = new Map<string, Row>();
+  readonly drops: Drop[] = [];
+  /** Keys whose record was lost before, and what it was, if the row that replaces it is known to be the same one. */
+  readonly mended = new Map<string, Row | undefined>();
+  /** What it does to the digest where a record was lost (digest.ts). */
+  changes: readonly Change[] | undefined;
   hlc?: { ms: number; counter: number };
   bytes = 0;
   /** Sequence numbers that this node gave out in this batch: (ownFrom, ownTo] of `ownOrigin`. */
   ownOrigin: OriginId = '';
   ownFrom = 0;
   ownTo = 0;
+  /** Accepted here in this batch, in order. */
+  readonly writes: PendingWrite[] = [];
+  /** Records that answer those of them which changed nothing. */
+  readonly covers = new Map<string, Row>();
   /** The store was told of it while it waited. */
   announced = false;
   /** Run in order once the batch is written. Dropped when it failed. */
@@ -122,7 +139,15 @@ export class WriteQueue {
       if (current === undefined) this.#noteKey(key);
       const size = key.length + row.length;
       const replaces = current === undefined ? undefined : dotOf(current);
-      batch.rows.set(key, { row, replaces, replaced: current, own, quiet });
+      batch.rows.set(key, {
+        row,
+        replaces,
+        replaced: current,
+        own,
+        quiet,
+        oldDigest: undefined,
+        newDigest: undefined,
+      });
       batch.bytes += size;
       this.rows += 1;
       this.bytes += size;

@@ -8,6 +8,7 @@
  */
 import { z } from 'zod';
 import { assertKey } from '../core/entry.js';
+import { TTL_MS_MAX } from '../core/expiry.js';
 import { type ErrorCode, ReadmeshError } from '../errors.js';
 import { HTTP_DEFAULTS, REPLICAS_MAX, TIMEOUT_MS_MAX } from '../options.js';
 import { parseWith } from '../schema.js';
@@ -64,7 +65,7 @@ function integer(least: number, most: number): z.ZodType<number, string> {
   const message = `must be an integer from ${least} to ${most}`;
   return z
     .string()
-    .regex(/^\d{1,9}$/, message)
+    .regex(/^\d{1,15}$/, message)
     .transform(Number)
     .refine((value) => value >= least && value <= most, message);
 }
@@ -80,7 +81,7 @@ const writeSchema = z.strictObject({
   key,
   replicas: integer(1, REPLICAS_MAX).optional(),
   fsync: flag.optional(),
-  ttlMs: z.string().optional(),
+  ttlMs: integer(1, TTL_MS_MAX).optional(),
   timeoutMs: integer(1, TIMEOUT_MS_MAX).optional(),
 });
 const listSchema = z.strictObject({
@@ -94,6 +95,7 @@ export interface WriteQuery {
   readonly replicas?: number;
   readonly fsync?: boolean;
   readonly timeoutMs?: number;
+  readonly ttlMs?: number;
 }
 
 export interface ListQuery {
@@ -108,18 +110,14 @@ export function checkReadQuery(query: Record<string, string>): void {
   parseWith(readSchema, query, 'query');
 }
 
-/** Throws INVALID_OPTION, or UNSUPPORTED for `ttlMs`. */
+/** Throws INVALID_OPTION. */
 export function checkWriteQuery(query: Record<string, string>): WriteQuery {
   const { replicas, fsync, timeoutMs, ttlMs } = parseWith(writeSchema, query, 'query');
-  if (ttlMs !== undefined)
-    throw new ReadmeshError(
-      'UNSUPPORTED',
-      'entries cannot expire yet: leave ttlMs out, and delete the key when it is due',
-    );
   return {
     ...(replicas === undefined ? {} : { replicas }),
     ...(fsync === undefined ? {} : { fsync }),
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    ...(ttlMs === undefined ? {} : { ttlMs }),
   };
 }
 

@@ -3,10 +3,12 @@
  * the one is driven by the command line, the other by the application in whose process it lives.
  */
 import { serveClient } from '../client/server.js';
-import { assertKey } from '../core/entry.js';
+import { assertKey, KIND_REGISTER } from '../core/entry.js';
+import { assertTtl, endlessDeletion } from '../core/expiry.js';
 import { isStampHex } from '../core/hlc.js';
 import { restoredOf } from '../core/lifecycle.js';
 import type { Row } from '../core/types.js';
+import type { EncodedCache } from '../encoded-cache.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { createHttpHandler } from '../http.js';
 import { type CoreOptions, TRANSPORT_DEFAULTS } from '../options.js';
@@ -20,7 +22,7 @@ import type {
   WriteRequest,
 } from '../service.js';
 import { type DataFolder, openDataFolder, setAside } from '../storage/data-folder.js';
-import { writeFailure } from '../storage/disk-errors.js';
+import { corruptionOf, untrusted, writeFailure } from '../storage/disk-errors.js';
 import { formatAddress } from '../transport/address.js';
 import { Links } from '../transport/links.js';
 import { Listener } from '../transport/listener.js';
@@ -28,7 +30,9 @@ import { backupOf } from './backup.js';
 import { descriptorsLeft, fitPlaces, type Places } from './descriptors.js';
 import { bucketEntries, compareMembers, digestOf } from './digest.js';
 import { Driver, delay, type Logger } from './driver.js';
+import { Healing } from './healing.js';
 import { type CheckedOptions, checkOptions, configOf, type NodeOptions } from './options.js';
+import { Quarantine } from './quarantine.js';
 import { ReadThrough } from './read-through.js';
 import { Reads } from './reads.js';
 import { remoteMember } from './remote-member.js';
@@ -49,11 +53,14 @@ const SYNC_POLL_MS = 20;
 
 export class Node implements NodeService {
   readonly reads: Reads;
-  readonly watchers = new Watchers();
-  /** Replaced, both, when the store is reopened after a write error. */
+  readonly watchers: Watchers;
+  readonly #quarantine: Quarantine;
+  /** Replaced, all, when the store is reopened after a write error. */
   #folder: DataFolder;
   #driver: Driver;
+  #healing: Healing;
   readonly #makeDriver: (folder: DataFolder) => Driver;
+  readonly #makeHealing: (folder: DataFolder) => Healing;
   readonly #recovery: StoreRecovery;
   readonly #links: Links;
   readonly #listener: Listener | undefined;
@@ -138,6 +145,8 @@ export class Node implements NodeService {
     this.#address = address;
     this.#listening = listening;
     this.#logger = logger;
+    this.#quarantine = new Quarantine(logger);
+    this.watchers = new Watchers(this.#quarantine, () => this.clockMs());
     this.ended = new Promise((resolve) => {
       this.#onEnded = resolve;
     });
@@ -148,15 +157,25 @@ export class Node implements NodeService {
           isCopied: (key) => this.#driver.core.isCopied(key),
           addresses: () => this.#driver.core.sourceAddresses(),
           valueBytesMax: checked.tuning.valueBytesMax,
+          clockMs: () => this.clockMs(),
         });
-    this.reads = new Reads(folder.store, checked.tuning.cacheBytesMax, () => this.#gate());
+    this.#makeHealing = (opened) => this.#healingOf(opened, checked.tuning, options.rebuild === true);
+    this.#healing = this.#makeHealing(folder);
+    this.reads = new Reads(
+      folder.store,
+      checked.tuning,
+      { gate: () => this.#gate(), clockMs: () => this.clockMs() },
+      this.#healing,
+      this.#quarantine,
+    );
     this.#makeDriver = (opened) => this.#driverOf(opened, options, checked);
     this.#driver = this.#makeDriver(folder);
     this.#noteLosses(folder);
     this.#noteRestored();
-    this.#recovery = this.#superviseStore(folder);
+    this.#recovery = this.#superviseStore(folder, options.rebuild === true);
     wiring.node = this;
     this.#driver.start(links);
+    this.#healing.start();
     this.#onState();
     if (listener !== undefined) this.#openFaces(listener);
     if (options.insecureNoAuth === true) this.#warnInsecure();
@@ -182,8 +201,16 @@ export class Node implements NodeService {
     return this.#driver.core.clockMs(Date.now());
   }
 
+  get encoded(): EncodedCache | undefined {
+    return this.through === undefined ? this.reads.encoded : undefined;
+  }
+
   readRow(key: string): Row | undefined | Promise<Row | undefined> {
     return this.through === undefined ? this.reads.readRow(key) : this.through.row(key);
+  }
+
+  noteUnreadable(error: unknown): void {
+    this.#quarantine.note(error);
   }
 
   async readRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
@@ -211,11 +238,13 @@ export class Node implements NodeService {
       core: this.#driver.core,
       closing: this.#closing !== undefined,
       startedAt: this.#startedAt,
-      damagedLookups: this.#driver.damagedLookups,
-      issues: this.#storeIssues(),
+      ...this.#healing.status(),
+      issues: [...this.#storeIssues(), ...this.#healing.issues(), ...this.#quarantine.issues()],
+      quarantined: this.#quarantine.size,
       store: this.#storeStatus(),
       cache: this.reads.cacheStats,
       watches: this.watchers.count,
+      watchExpiriesDropped: this.watchers.expiriesDropped,
       now: this.#driver.now(),
     };
     return statusOf(sources);
@@ -288,6 +317,7 @@ export class Node implements NodeService {
   async #close(): Promise<void> {
     clearInterval(this.#insecureWarning);
     this.#wake();
+    const scrubbed = this.#healing.close();
     if (this.#fatal === undefined) {
       await this.#driver.drain(DRAIN_MS);
       await this.#driver.checkpoint(DRAIN_MS);
@@ -300,6 +330,7 @@ export class Node implements NodeService {
     await listenerClosed;
     await this.#recovery.stop();
     await this.#driver.close();
+    await scrubbed;
     await this.#folder.close();
   }
 
@@ -364,6 +395,7 @@ export class Node implements NodeService {
 
   #driverOf(folder: DataFolder, options: NodeOptions, checked: CheckedOptions): Driver {
     const { store, run, originReusable } = folder;
+    const healing = this.#healing;
     const config = configOf(
       // A name that was drawn at random stays, even if the store never got to remember it.
       { ...options, name: (this.#driver as Driver | undefined)?.core.config.name ?? options.name },
@@ -374,27 +406,52 @@ export class Node implements NodeService {
     return new Driver(config, store, this.#logger, {
       onChanged: (keys, rows) => {
         this.reads.forget(keys);
+        this.#quarantine.forget(keys);
         this.watchers.tell(keys, rows);
       },
       onState: () => this.#onState(),
+      onDamage: (key) => healing.onDamage(key === undefined),
       onStoreFailed: (error) => {
         folder.invalidate();
+        healing.writeFailed(corruptionOf(error));
         this.#recovery.failed(writeFailure(folder.path, error));
       },
     });
   }
 
-  #superviseStore(folder: DataFolder): StoreRecovery {
+  #healingOf(folder: DataFolder, tuning: CoreOptions, mayRebuild: boolean): Healing {
+    const { scrubBytesPerSecond: bytesPerSecond, scrubPauseMs: pauseMs } = tuning;
+    const options = { bytesPerSecond, pauseMs, mayRebuild, quarantine: this.#quarantine };
+    const healing: Healing = new Healing(
+      folder,
+      () => this.#driver,
+      this.#logger,
+      options,
+      (why) => {
+        if (this.#healing !== healing || this.#closing !== undefined) return;
+        const error = untrusted(folder.path, why);
+        this.#driver.giveUpStore(error.message);
+        this.#recovery.failed(error);
+      },
+    );
+    return healing;
+  }
+
+  #superviseStore(folder: DataFolder, mayRebuild: boolean): StoreRecovery {
     return new StoreRecovery(
       folder,
       {
-        onClosing: () => this.#onState(),
+        onClosing: () => {
+          void this.#healing.close();
+          this.#onState();
+        },
         onReopened: (reopened) => this.#resume(reopened),
         onHopeless: (error) => this.#end(error),
         shed: () => this.#listener?.shed() ?? 0,
         onState: () => this.#onState(),
       },
       this.#logger,
+      mayRebuild,
     );
   }
 
@@ -402,11 +459,13 @@ export class Node implements NodeService {
   #resume(folder: DataFolder): void {
     const old = this.#driver;
     this.#folder = folder;
+    this.#healing = this.#makeHealing(folder);
     this.#driver = this.#makeDriver(folder);
     void old.close();
-    this.reads.useStore(folder.store);
+    this.reads.useStore(folder.store, this.#healing);
     this.#noteLosses(folder);
     this.#driver.start(this.#links);
+    this.#healing.start();
     this.#onState();
   }
 
@@ -523,13 +582,15 @@ function assertWrite(request: WriteRequest, options: CoreOptions): void {
   if (ops.length > batchOpsMax)
     throw new ReadmeshError('BATCH_TOO_LARGE', `a batch has at most ${batchOpsMax} operations: split it`);
   let bytes = 0;
-  for (const { key, value, stamp } of ops) {
+  for (const { key, kind, value, stamp, ttlMs } of ops) {
     bytes += assertKey(key) + value.length;
     if (value.length > valueBytesMax)
       throw new ReadmeshError(
         'VALUE_TOO_LARGE',
         `a value has at most ${valueBytesMax} encoded bytes, this one ${value.length}`,
       );
+    assertTtl(ttlMs);
+    if (ttlMs !== undefined && kind !== KIND_REGISTER) throw endlessDeletion();
     if (stamp !== undefined && !isStampHex(stamp))
       throw new ReadmeshError('INVALID_OPTION', 'a stamp is 32 lower-case hex digits');
   }

@@ -7,8 +7,9 @@
  * cannot ask, and throws NOT_READY.
  */
 import { checksum } from '../checksum.js';
-import { connect, type LightClient } from '../client/index.js';
-import { assertKey, isTombstone, KIND_REGISTER, makeRow } from '../core/entry.js';
+import { connect, type ExportedEntry, type LightClient } from '../client/index.js';
+import { assertKey, KIND_REGISTER, makeRow } from '../core/entry.js';
+import { isVisible } from '../core/expiry.js';
 import type { Row } from '../core/types.js';
 import { ReadmeshError } from '../errors.js';
 import type { Range, Value } from '../read-store.js';
@@ -30,6 +31,8 @@ export interface ReadThroughSources {
   /** Addresses of members that are ready. */
   addresses(): string[];
   readonly valueBytesMax: number;
+  /** The clock that entries expire by. */
+  clockMs(): number;
 }
 
 export class ReadThrough {
@@ -60,19 +63,18 @@ export class ReadThrough {
   }
 
   scan(range: Range): RowScan {
-    const rowOf = (key: string, value: Value): Row => this.#rowOf(key, value);
-    let entries: AsyncIterableIterator<[string, Value]> | undefined;
+    let entries: AsyncIterableIterator<ExportedEntry> | undefined;
     return {
       next: async (rowsMax) => {
-        entries ??= (await this.#peer()).entries(range);
+        entries ??= (await this.#peer()).export(range);
         const keys: string[] = [];
         const rows: Row[] = [];
         while (keys.length < rowsMax) {
           const step = await entries.next();
           if (step.done === true) break;
-          const [key, value] = step.value;
+          const { key, value, ttlMs } = step.value;
           keys.push(key);
-          rows.push(rowOf(key, value));
+          rows.push(this.#rowOf(key, value, ttlMs));
         }
         return { keys, rows };
       },
@@ -111,7 +113,7 @@ export class ReadThrough {
 
   #local(key: string): Row | undefined {
     const row = this.#sources.store().getRow(key);
-    return row === undefined || isTombstone(row) ? undefined : row;
+    return row !== undefined && isVisible(row, () => this.#sources.clockMs()) ? row : undefined;
   }
 
   async #ask(key: string): Promise<Row | undefined> {
@@ -119,8 +121,10 @@ export class ReadThrough {
     return value === undefined ? undefined : this.#rowOf(key, value);
   }
 
-  #rowOf(key: string, value: Value): Row {
-    return makeRow(key, { ...UNKNOWN, value: encodeValue(value, this.#sources.valueBytesMax) }, checksum);
+  #rowOf(key: string, value: Value, ttlMs?: number): Row {
+    const { valueBytesMax } = this.#sources;
+    const expiry = ttlMs === undefined ? {} : { expiresAt: this.#sources.clockMs() + ttlMs };
+    return makeRow(key, { ...UNKNOWN, ...expiry, value: encodeValue(value, valueBytesMax) }, checksum);
   }
 
   /** A client of the members that are ready at present. */

@@ -1,5 +1,6 @@
 /** The embedded replica: a node in the application's own process, behind the `Replica` interface. */
 import { KIND_REGISTER, KIND_TOMBSTONE, NO_VALUE } from '../core/entry.js';
+import { assertTtl, endlessDeletion } from '../core/expiry.js';
 import { isStampHex, nextStamp } from '../core/hlc.js';
 import { ReadmeshError } from '../errors.js';
 import type {
@@ -50,7 +51,7 @@ export class EmbeddedReplica implements Replica {
 
   async get<T = Value>(key: string): Promise<T | undefined> {
     const { through, reads } = this.node;
-    return (through === undefined ? reads.getSync(key) : await through.get(key)) as T | undefined;
+    return (await (through ?? reads).get(key)) as T | undefined;
   }
 
   getMany<T = Value>(keys: readonly string[]): Promise<(T | undefined)[]> {
@@ -82,6 +83,7 @@ export class EmbeddedReplica implements Replica {
   }
 
   del(key: string, options: WriteOptions = {}): Promise<Receipt> {
+    if (options.ttlMs !== undefined) return Promise.reject(endlessDeletion());
     return this.#write([{ type: 'del', key }], options);
   }
 
@@ -125,10 +127,10 @@ export class EmbeddedReplica implements Replica {
 
   #request(operations: readonly BatchOperation[], options: WriteOptions): WriteRequest {
     const { valueBytesMax } = this.node.driver.core.options;
-    refuseExpiry(options);
-    const { stamp } = options;
+    const { stamp, ttlMs } = options;
+    assertTtl(ttlMs);
     const ops = operations.map((operation, i) =>
-      encodeOperation(operation, stamp === undefined ? undefined : stampAt(stamp, i), valueBytesMax),
+      encodeOperation(operation, stamp === undefined ? undefined : stampAt(stamp, i), ttlMs, valueBytesMax),
     );
     const { replicas, fsync, timeoutMs } = options;
     return { ops, replicas, fsync, timeoutMs };
@@ -138,12 +140,15 @@ export class EmbeddedReplica implements Replica {
 function encodeOperation(
   operation: BatchOperation,
   stamp: string | undefined,
+  ttlMs: number | undefined,
   valueBytesMax: number,
 ): WriteOp {
   const { key } = operation;
   const put = operation.type === 'put';
   const kind = put ? KIND_REGISTER : KIND_TOMBSTONE;
   const value = put ? encodeValue(operation.value, valueBytesMax) : NO_VALUE;
+  const ttl = put ? (operation.ttlMs ?? ttlMs) : undefined;
+  if (ttl !== undefined) return { key, kind, value, ttlMs: ttl, ...(stamp === undefined ? {} : { stamp }) };
   return stamp === undefined ? { key, kind, value } : { key, kind, value, stamp };
 }
 
@@ -152,13 +157,4 @@ function stampAt(first: string, index: number): string {
   if (!isStampHex(first))
     throw new ReadmeshError('INVALID_OPTION', 'stamp is the 32 lower-case hex digits of an earlier attempt');
   return nextStamp(first, index);
-}
-
-/** Throws UNSUPPORTED. */
-function refuseExpiry(options: WriteOptions): void {
-  if (options.ttlMs !== undefined)
-    throw new ReadmeshError(
-      'UNSUPPORTED',
-      'entries cannot expire yet: leave ttlMs out, and delete the key when it is due',
-    );
 }

@@ -2,20 +2,43 @@
  * Watching: changes are handed to subscribers after they are written. A subscriber's queue keeps the newest
  * change of each key, so that a slow reader costs memory for distinct keys only; past a cap it fails with
  * WATCH_OVERFLOW rather than lose changes unseen.
+ *
+ * An entry that expires is told of as a deletion, to whoever watches its prefix then, if it was written while somebody
+ * did (watch-expiries.ts).
  */
-import { isTombstone, stampHexOf } from '../core/entry.js';
+import { checksum } from '../checksum.js';
+import { asDeleted, isTombstone, stampHexOf } from '../core/entry.js';
+import { isExpired } from '../core/expiry.js';
 import type { Row } from '../core/types.js';
 import { ReadmeshError } from '../errors.js';
 import type { Change, Value } from '../read-store.js';
 import type { RowChange } from '../service.js';
-import { decodeRow } from '../values.js';
+import type { Quarantine } from './quarantine.js';
+import { WatchExpiries } from './watch-expiries.js';
 
 /** Distinct keys a watch may have waiting for its reader. */
 export const WATCH_KEYS_MAX = 100_000;
 
 export class Watchers {
+  readonly #quarantine: Quarantine;
   readonly #subscribers = new Set<{ prefix: string; onChange: (change: RowChange) => void }>();
   readonly #queues = new Set<WatchQueue>();
+  readonly #clockMs: () => number;
+  readonly #expiries: WatchExpiries;
+
+  /** `clockMs`: the clock that entries expire by. */
+  constructor(quarantine: Quarantine, clockMs: () => number) {
+    this.#quarantine = quarantine;
+    this.#clockMs = clockMs;
+    this.#expiries = new WatchExpiries(clockMs, (key, row) =>
+      this.#tellOne(key, asDeleted(key, row, checksum)),
+    );
+  }
+
+  /** Entries whose end watches are not told of, for want of room. */
+  get expiriesDropped(): number {
+    return this.#expiries.dropped;
+  }
 
   get count(): number {
     return this.#subscribers.size;
@@ -24,20 +47,38 @@ export class Watchers {
   subscribe(prefix: string, onChange: (change: RowChange) => void): () => void {
     const subscriber = { prefix, onChange };
     this.#subscribers.add(subscriber);
-    return () => this.#subscribers.delete(subscriber);
+    return () => {
+      this.#subscribers.delete(subscriber);
+      if (this.#subscribers.size === 0) this.#expiries.clear();
+    };
   }
 
   tell(keys: readonly string[], rows: readonly Row[]): void {
     if (this.#subscribers.size === 0) return;
     for (let i = 0; i < keys.length; i++) {
-      const change = { key: keys[i]!, row: rows[i]! };
-      for (const { prefix, onChange } of this.#subscribers)
-        if (change.key.startsWith(prefix)) onChange(change);
+      const key = keys[i]!;
+      const row = rows[i]!;
+      // Over already, when it came late: readers never see it.
+      const isOver = isExpired(row, this.#clockMs);
+      const isWatched = this.#tellOne(key, isOver ? asDeleted(key, row, checksum) : row);
+      this.#expiries.note(key, row, isWatched && !isOver);
     }
   }
 
+  /** Whether there was somebody to tell. */
+  #tellOne(key: string, row: Row): boolean {
+    const change = { key, row };
+    let isWatched = false;
+    for (const { prefix, onChange } of this.#subscribers) {
+      if (!key.startsWith(prefix)) continue;
+      isWatched = true;
+      onChange(change);
+    }
+    return isWatched;
+  }
+
   watch(prefix: string, signal: AbortSignal | undefined): AsyncIterableIterator<Change> {
-    const queue = new WatchQueue(() => {
+    const queue = new WatchQueue(this.#quarantine, () => {
       unsubscribe();
       this.#queues.delete(queue);
     });
@@ -52,17 +93,20 @@ export class Watchers {
   close(): void {
     for (const queue of [...this.#queues]) queue.end();
     this.#subscribers.clear();
+    this.#expiries.clear();
   }
 }
 
 class WatchQueue implements AsyncIterableIterator<Change> {
   readonly #rows = new Map<string, Row>();
+  readonly #quarantine: Quarantine;
   readonly #onEnd: () => void;
   #waiting: { resolve(result: IteratorResult<Change>): void; reject(error: Error): void }[] = [];
   #ended = false;
   #error: ReadmeshError | undefined;
 
-  constructor(onEnd: () => void) {
+  constructor(quarantine: Quarantine, onEnd: () => void) {
+    this.#quarantine = quarantine;
     this.#onEnd = onEnd;
   }
 
@@ -123,17 +167,22 @@ class WatchQueue implements AsyncIterableIterator<Change> {
   }
 
   #answer(key: string, row: Row): void {
-    const { resolve, reject } = this.#waiting.shift()!;
+    const [reader] = this.#waiting;
     try {
-      resolve({ done: false, value: changeOf(key, row) });
+      const value = this.#changeOf(key, row);
+      // What nobody can read is passed over.
+      if (value === undefined) return;
+      reader!.resolve({ done: false, value });
     } catch (error) {
-      reject(error as Error);
+      reader!.reject(error as Error);
     }
+    this.#waiting.shift();
   }
-}
 
-function changeOf(key: string, row: Row): Change {
-  const stamp = stampHexOf(row);
-  if (isTombstone(row)) return { type: 'del', key, stamp };
-  return { type: 'put', key, value: decodeRow(key, row).value as Value, stamp };
+  #changeOf(key: string, row: Row): Change | undefined {
+    const stamp = stampHexOf(row);
+    if (isTombstone(row)) return { type: 'del', key, stamp };
+    const decoded = this.#quarantine.tryDecode(key, row);
+    return decoded === undefined ? undefined : { type: 'put', key, value: decoded.value as Value, stamp };
+  }
 }

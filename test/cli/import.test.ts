@@ -75,7 +75,9 @@ describe('lines', () => {
     ['no key', '{"value":1}', 'INVALID_JSON'],
     ['no value', '{"key":"a"}', 'INVALID_JSON'],
     ['a member too many', '{"key":"a","value":1,"stamp":"x"}', 'INVALID_JSON'],
-    ['an expiry', '{"key":"a","value":1,"ttlMs":5}', 'UNSUPPORTED'],
+    ['an expiry of nothing', '{"key":"a","value":1,"ttlMs":null}', 'INVALID_OPTION'],
+    ['an expiry at once', '{"key":"a","value":1,"ttlMs":0}', 'INVALID_OPTION'],
+    ['an expiry in words', '{"key":"a","value":1,"ttlMs":"5"}', 'INVALID_OPTION'],
     ['a key that is no text', '{"key":5,"value":1}', 'INVALID_KEY'],
     ['an empty key', '{"key":"","value":1}', 'INVALID_KEY'],
     ['a lone surrogate', '{"key":"\\ud800","value":1}', 'INVALID_KEY'],
@@ -85,6 +87,12 @@ describe('lines', () => {
   ])('%s is refused with the number of the line', (_, text, code) => {
     const parse = (): unknown => parseEntry({ number: 7, bytes: Buffer.from(text) });
     expect(parse).toThrow(expect.objectContaining({ code, message: expect.stringMatching(/^line 7: /) }));
+  });
+
+  test('an expiry is read back as it was written', () => {
+    const bytes = Buffer.from(formatEntry('k', 'v', 2 ** 47 - 1));
+    expect(bytes.toString()).toBe('{"key":"k","value":"v","ttlMs":140737488355327}');
+    expect(parseEntry({ number: 1, bytes })).toEqual({ key: 'k', value: 'v', ttlMs: 2 ** 47 - 1 });
   });
 
   test('what export writes is read back exactly', () => {

@@ -73,10 +73,14 @@ test('no command at all shows the help on standard error and exits 2', async () 
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
 });
 
-test('an expiry is refused with exit code 4, before anybody is asked', async () => {
-  const { code, stderr } = await runCli(['put', 'a', '1', '--ttl-ms', '5']);
-  expect(stderr).toMatch(oneLine('UNSUPPORTED'));
-  expect(code).toBe(4);
+test.each([
+  ['put', 'a', '1', '--ttl-ms', '0'],
+  ['put', 'a', '1', '--ttl-ms', '1.5'],
+  ['put', 'a', '1', '--ttl-ms', String(2 ** 47)],
+])('an expiry out of bounds exits 2: %s %s %s %s %s', async (...args) => {
+  const { code, stderr } = await runCli(args);
+  expect(stderr).toMatch(oneLine('INVALID_OPTION'));
+  expect(code).toBe(2);
 });
 
 test('a port in use exits 2 and says how to mend it', async () => {

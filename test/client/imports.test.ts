@@ -30,7 +30,7 @@ test('the light client loads no store, no node and no replication core', () => {
   expect(loaded).toContain('ws');
   expect(loaded.filter((name) => /^(classic-level|storage\/|node\/|node\.ts|http)/.test(name))).toEqual([]);
   const core = loaded.filter((name) => name.startsWith('core/')).sort();
-  expect(core).toEqual(['core/entry.ts', 'core/hlc.ts']);
+  expect(core).toEqual(['core/entry.ts', 'core/expiry.ts', 'core/hlc.ts']);
   expect(loaded.filter((name) => name.startsWith('client/server'))).toEqual([]);
 });
 

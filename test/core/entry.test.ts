@@ -20,7 +20,9 @@ import {
   utf8Length,
   valueOffset,
 } from '../../src/core/entry.js';
-import { stampBytes, stampToHex } from '../../src/core/hlc.js';
+import { digestEntry } from '../../src/core/entry-hash.js';
+import { isExpired, isTtl, isVisible, remainingMs, TTL_MS_MAX } from '../../src/core/expiry.js';
+import { STAMP_MS_MAX, stampBytes, stampToHex } from '../../src/core/hlc.js';
 import type { Row } from '../../src/core/types.js';
 
 const KEY = 'k';
@@ -49,6 +51,80 @@ function rowOf(e: typeof entry extends fc.Arbitrary<infer T> ? T : never): Row {
 
 const row = entry.map(rowOf);
 const same = (a: Row, b: Row): boolean => Buffer.compare(a, b) === 0;
+
+describe('expiry', () => {
+  test('is a function of the entry and the clock: it holds from its very millisecond on, and asks no clock without need', () => {
+    const never = (): number => expect.unreachable();
+    fc.assert(
+      fc.property(entry, fc.constantFrom(0, 4, 5, 6, 2 ** 47 - 1, 2 ** 47), (e, now) => {
+        const expected = e.expiresAt !== undefined && now >= e.expiresAt;
+        expect(isExpired(rowOf(e), () => now)).toBe(expected);
+        if (e.expiresAt === undefined) isExpired(rowOf(e), never);
+        expect(isVisible(rowOf(e), () => now)).toBe(!expected && e.kind !== KIND_TOMBSTONE);
+      }),
+    );
+  });
+
+  test('has no part in which of two stamps wins: what an entry replaced does not come back when it ends', () => {
+    fc.assert(
+      fc.property(row, row, (a, b) => {
+        const stamps = stampHexOf(a) < stampHexOf(b) ? -1 : stampHexOf(a) > stampHexOf(b) ? 1 : 0;
+        if (stamps !== 0) expect(same(join(a, b), stamps > 0 ? a : b)).toBe(true);
+      }),
+      { numRuns: 3_000 },
+    );
+  });
+
+  test('replicas that merged the same rows show the same at any time, in whatever order they came', () => {
+    const rows = fc.array(row, { minLength: 1, maxLength: 6 });
+    fc.assert(
+      fc.property(rows, fc.constantFrom(0, 5, 2 ** 47), fc.infiniteStream(fc.nat()), (list, now, draws) => {
+        const order = list
+          .map((item) => ({ item, rank: draws.next().value }))
+          .sort((x, y) => x.rank - y.rank);
+        const one = list.reduce(join);
+        const other = order.map(({ item }) => item).reduce(join);
+        expect(isVisible(one, () => now)).toBe(isVisible(other, () => now));
+        expect(same(one, other)).toBe(true);
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
+  test('every entry that can end is summed as mortal, whatever the time, and its expiry is hashed', () => {
+    fc.assert(
+      fc.property(entry, (e) => {
+        const { mortal } = digestEntry(KEY, rowOf(e));
+        expect(mortal).toBe(e.kind === KIND_TOMBSTONE || e.expiresAt !== undefined);
+        const { a } = digestEntry(KEY, rowOf({ ...e, expiresAt: 77 }));
+        const { a: b } = digestEntry(KEY, rowOf({ ...e, expiresAt: 78 }));
+        expect(a).not.toBe(b);
+      }),
+    );
+  });
+
+  test('what is left of it is at least a millisecond; it fits a stamp with any ttl', () => {
+    const at = (expiresAt: number): Row =>
+      makeRow(
+        KEY,
+        {
+          kind: 1,
+          stamp: stampBytes(1, 0, '0000000000000001'),
+          origin: '0000000000000001',
+          seq: 1,
+          expiresAt,
+          value: new Uint8Array(0),
+        },
+        checksum,
+      );
+    expect([10, 9, 8].map((expiresAt) => remainingMs(at(expiresAt), 9))).toEqual([1, 1, 1]);
+    expect(remainingMs(at(10_000), 9)).toBe(9_991);
+    expect([1, TTL_MS_MAX].every(isTtl)).toBe(true);
+    expect([0, -1, 1.5, TTL_MS_MAX + 1, Number.NaN, '1', null, undefined].some(isTtl)).toBe(false);
+    expect(Date.UTC(5_000, 0) + TTL_MS_MAX).toBeLessThan(STAMP_MS_MAX);
+    expect(expiresAtOf(at(STAMP_MS_MAX))).toBe(STAMP_MS_MAX);
+  });
+});
 
 describe('join', () => {
   test('is commutative for every pair of kinds, equal stamps included', () => {

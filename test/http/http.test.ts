@@ -170,11 +170,18 @@ describe('writes', () => {
     });
   });
 
-  test('ttlMs is refused as UNSUPPORTED', async () => {
-    expect(await face.put(`${at('a')}?ttlMs=5`, '1')).toMatchObject({
-      status: 400,
-      json: { code: 'UNSUPPORTED' },
-    });
+  test('ttlMs goes with the write; out of bounds, or with a deletion, it is refused', async () => {
+    expect((await face.put(`${at('a')}?ttlMs=140737488355327`, '1')).status).toBe(200);
+    expect(face.node.writes.at(-1)?.ops[0]?.ttlMs).toBe(140_737_488_355_327);
+    const refused = [
+      ...['0', '-1', '1.5', '140737488355328', '', '1e3'].map((ttlMs) =>
+        face.put(`${at('a')}?ttlMs=${ttlMs}`, '1'),
+      ),
+      face.send('DELETE', `${at('a')}?ttlMs=5`),
+    ];
+    for (const answer of await Promise.all(refused))
+      expect([answer.status, answer.json]).toMatchObject([400, { code: 'INVALID_OPTION' }]);
+    expect(face.node.writes).toHaveLength(1);
   });
 
   test('a stamp that is sent along is the stamp that is written', async () => {

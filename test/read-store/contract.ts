@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { BatchOperation, Change, Range, ReadStore, Value } from '../../src/read-store.js';
+import { eventually } from '../support/copies.js';
 import { anyValue } from '../values/arbitrary-value.js';
 
 export interface Opened {
@@ -204,7 +205,11 @@ export function readStoreContract(name: string, open: () => Promise<Opened>): vo
         [() => store.put('bad', { x: (() => 1) as unknown as Value }), 'INVALID_VALUE'],
         [() => store.put('bad', JSON.parse('{"__proto__": 1}') as Value), 'INVALID_VALUE'],
         [() => store.put('bad', 'x'.repeat(1_048_577)), 'VALUE_TOO_LARGE'],
-        [() => store.put('bad', 1, { ttlMs: 5 }), 'UNSUPPORTED'],
+        [() => store.put('bad', 1, { ttlMs: 0 }), 'INVALID_OPTION'],
+        [() => store.put('bad', 1, { ttlMs: 1.5 }), 'INVALID_OPTION'],
+        [() => store.put('bad', 1, { ttlMs: 2 ** 47 }), 'INVALID_OPTION'],
+        [() => store.del('bad', { ttlMs: 5 }), 'INVALID_OPTION'],
+        [() => store.batch([{ type: 'put', key: 'bad', value: 1, ttlMs: -1 }]), 'INVALID_OPTION'],
         [() => store.put('bad', 1, { replicas: 0 }), 'INVALID_OPTION'],
         [() => store.put('bad', 1, { replicas: 1.5 }), 'INVALID_OPTION'],
         [() => store.put('bad', 1, { timeoutMs: -1 }), 'INVALID_OPTION'],
@@ -235,6 +240,90 @@ export function readStoreContract(name: string, open: () => Promise<Opened>): vo
         stamp,
         superseded: false,
       });
+    });
+
+    test('an entry that has expired is missing from every read, and limits count what is there', async () => {
+      await store.put('ttl/a', 'stays');
+      await store.put('ttl/b', 'goes', { ttlMs: 1 });
+      await store.put('ttl/c', 'later', { ttlMs: 3_600_000 });
+      await store.batch([
+        { type: 'put', key: 'ttl/d', value: 'goes', ttlMs: 1 },
+        { type: 'put', key: 'ttl/e', value: 'stays' },
+      ]);
+      await eventually(
+        'both are gone',
+        async () => !(await store.has('ttl/b')) && !(await store.has('ttl/d')),
+      );
+      expect(await store.get('ttl/b')).toBeUndefined();
+      expect(await store.getMany(['ttl/a', 'ttl/b', 'ttl/c', 'ttl/d', 'ttl/e'])).toEqual([
+        ...['stays', undefined, 'later', undefined, 'stays'],
+      ]);
+      const keys = ['ttl/a', 'ttl/c', 'ttl/e'];
+      expect(await collect(store.keys({ prefix: 'ttl/' }))).toEqual(keys);
+      expect(await collect(store.values({ prefix: 'ttl/' }))).toEqual(['stays', 'later', 'stays']);
+      expect((await collect(store.entries({ prefix: 'ttl/' }))).map(([key]) => key)).toEqual(keys);
+      for (const limit of [1, 2, 3]) {
+        expect(await collect(store.keys({ prefix: 'ttl/', limit }))).toEqual(keys.slice(0, limit));
+        expect(await collect(store.keys({ prefix: 'ttl/', limit, reverse: true }))).toEqual(
+          keys.toReversed().slice(0, limit),
+        );
+      }
+    });
+
+    test('the expiry of a batch is that of each put without its own', async () => {
+      await store.batch(
+        [
+          { type: 'put', key: 'ttls/long', value: 1, ttlMs: 3_600_000 },
+          { type: 'put', key: 'ttls/short', value: 1 },
+          { type: 'del', key: 'ttls/none' },
+        ],
+        { ttlMs: 1 },
+      );
+      await eventually('one is gone', async () => !(await store.has('ttls/short')));
+      expect(await store.has('ttls/long')).toBe(true);
+    });
+
+    test('the time of a value that was read before it ended ends all the same, and a put without one stays', async () => {
+      for (let round = 0; round < 5; round++) {
+        const key = `ttlr/${round}`;
+        await store.put(key, { round }, { ttlMs: 100 });
+        // Perhaps it is there, perhaps not any more: but in the end it is not, however often it was read.
+        await store.get(key);
+        await store.get(key);
+        await eventually('it is gone', async () => (await store.get(key)) === undefined);
+        await store.put(key, { round });
+        expect(await store.get(key)).toEqual({ round });
+      }
+    });
+
+    test('a retry of a write that has expired does not bring it back, nor what it replaced', async () => {
+      await store.put('again', 'before');
+      const { stamp } = await store.put('again', 'short', { ttlMs: 1 });
+      await eventually('it is gone', async () => !(await store.has('again')));
+      expect(await store.put('again', 'short', { ttlMs: 1, stamp })).toMatchObject({
+        stamp,
+        superseded: false,
+      });
+      expect(await store.get('again')).toBeUndefined();
+    });
+
+    test('a watch is told of the end of an entry that it was told of', async () => {
+      const stop = new AbortController();
+      const seen: Change[] = [];
+      const reading = (async () => {
+        for await (const change of store.watch('we/', { signal: stop.signal })) {
+          seen.push(change);
+          if (change.key === 'we/a' && change.type === 'del') stop.abort();
+        }
+      })();
+      await store.ready();
+      await store.status();
+      const { stamp } = await store.put('we/a', 1, { ttlMs: 300 });
+      await store.put('we/b', 1, { ttlMs: 3_600_000 });
+      await reading;
+      // On a machine that stalls the reader may see but the end of it.
+      expect(seen.filter(({ key }) => key === 'we/a').at(-1)).toEqual({ type: 'del', key: 'we/a', stamp });
+      expect(seen.filter(({ key }) => key === 'we/b').map(({ type }) => type)).toEqual(['put']);
     });
 
     test('a watch sees changes under its prefix from now on, in order per key, and ends by its signal', async () => {

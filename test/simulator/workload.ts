@@ -1,7 +1,7 @@
 /**
  * What clients do, one write per event: write-once keys, registers of a single writer, contended registers
  * (Zipf), deletes and re-creations, causal chains across nodes, batches, and clients that stamp their own writes
- * and send them again to other nodes until one is acknowledged. Every value is unique.
+ * and send them again to other nodes until one is acknowledged. Some entries expire. Every value is unique.
  */
 import { KIND_REGISTER, KIND_TOMBSTONE, stampHexOf } from '../../src/core/entry.js';
 import { stampBytes, stampToHex } from '../../src/core/hlc.js';
@@ -13,6 +13,7 @@ import type { World } from './world.js';
 
 const RETRIES_MAX = 4;
 const HOT_KEYS = 12;
+const EXPIRING_SHARE = 0.2;
 
 export class Workload {
   readonly #world: World;
@@ -52,7 +53,11 @@ export class Workload {
   #put(key: string, event: PlanEvent): LocalOp {
     // A few are long: longer than tiny frames, chunks and queues.
     const padding = (event.b * 1_000) % 1 < 0.06 ? 1_200 : Math.floor(((event.c * 1_000) % 1) * 30);
-    return { key, kind: KIND_REGISTER, value: Buffer.from(`v${++this.#values}${'.'.repeat(padding)}`) };
+    const value = Buffer.from(`v${++this.#values}${'.'.repeat(padding)}`);
+    // Some expire: most of these while the run goes on, the others long after it.
+    const draw = (event.b * 10_007) % 1;
+    const ttl = draw >= EXPIRING_SHARE ? {} : { ttlMs: 1 + Math.floor(10 ** (draw * 30)) };
+    return { key, kind: KIND_REGISTER, value, ...ttl };
   }
 
   #ackLevel(c: number): WriteOptions {

@@ -11,6 +11,7 @@ import { type ClientSession, type ServeOptions, serveClient } from '../../src/cl
 import { compareEntries, isTombstone, KIND_REGISTER, makeRow } from '../../src/core/entry.js';
 import { stampBytes, stampFromHex, stampToHex } from '../../src/core/hlc.js';
 import type { Row } from '../../src/core/types.js';
+import type { EncodedCache } from '../../src/encoded-cache.js';
 import { ReadmeshError } from '../../src/errors.js';
 import type { MemberStatus, Range, Receipt, Status, Value } from '../../src/read-store.js';
 import type {
@@ -43,6 +44,7 @@ export class FakeService implements NodeService {
   hangWrites = false;
   /** `ready`, `verify` and page reads never answer. */
   hang = false;
+  encoded: EncodedCache | undefined;
   reads = 0;
   openScans = 0;
   statusCalls = 0;
@@ -72,6 +74,8 @@ export class FakeService implements NodeService {
     const row = this.rows.get(key);
     return row === undefined || isTombstone(row) ? undefined : row;
   }
+
+  noteUnreadable(): void {}
 
   async readRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
     return keys.map((key) => this.readRow(key));
@@ -134,6 +138,7 @@ export class FakeService implements NodeService {
       members: this.addresses.map((address, i) => memberAt(address, i)),
       heads: { [this.origin]: this.#seq },
       digest: { keys: 0, root: '', builtPercent: 100, doubt: false },
+      integrity: { proved: true, evidence: [], lost: 0, broken: false },
       queues: { pendingRows: 0, pendingBytes: 0, unacknowledged: 0 },
       counters: {},
       uptimeMs: 1,
