@@ -215,6 +215,12 @@ export class Sealing {
     this.#gossip.publish();
   }
 
+  /** What is stored of this is stored anew. */
+  rewrite(): void {
+    this.#stored = '';
+    this.#store();
+  }
+
   // Gossip.
 
   greet(peer: Peer): void {
