@@ -130,6 +130,8 @@ export interface Core {
   readonly acks: Acknowledgements;
   readonly members: MemberTable;
   readonly sealing: Sealing;
+  /** Restored from a backup, and has not met its cluster yet: its member table says nothing. */
+  readonly unmet: boolean;
   readonly detector: FailureDetector;
   readonly timers: Timers<TimerName>;
   /** By link; accepted or still shaking hands. */

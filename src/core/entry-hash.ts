@@ -38,7 +38,8 @@ export function digestEntry(key: string, row: Row): EntryDigest {
   mixText(key);
   mixFixed(key, row);
   mixBytes(row, from);
-  return finished(row.length - from, isTombstone(row) || expiresAtOf(row) !== undefined);
+  const mortal = isTombstone(row) || expiresAtOf(row) !== undefined;
+  return finished(row.length - from, mortal);
 }
 
 /** One block. */

@@ -406,7 +406,8 @@ export class Heal {
   /** Whether the row that is there was replaced by this one before: a record that was lost uncovers an older one. */
   #isStale(mine: Row, row: Row): boolean {
     const { origin, seq } = dotOf(row);
-    return compareRows(row, mine) > 0 && seq <= this.#core.written.head(origin);
+    const { written, sealing } = this.#core;
+    return compareRows(row, mine) > 0 && (seq <= written.head(origin) || sealing.isOver(origin));
   }
 
   /** Rows of the dot index that lead to the key but not to the record that it now has. */

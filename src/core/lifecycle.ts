@@ -18,6 +18,7 @@ import { type Core, decodeMeta, encodeMeta } from './core.js';
 import { stampBytes, stampFromHex, stampMs, stampToHex } from './hlc.js';
 import type { Hello, PeerPhase } from './messages.js';
 import type { Peer } from './peer.js';
+import { restoredSeals } from './sealing.js';
 import type { MemberRow, OriginId } from './types.js';
 
 /** Every new node must have been seen for this long before one of them founds, ms. */
@@ -61,7 +62,7 @@ export interface Restored {
  * those it was told to join, it does not know how many hosts a write needs, and takes none.
  */
 export function restoredMeta(
-  from: { cluster: string; uid: string; removed: readonly OriginId[] },
+  from: { cluster: string; uid: string; removed: readonly OriginId[]; forgotten: number },
   restored: Restored,
 ): Map<string, Uint8Array> {
   const { cluster, uid } = from;
@@ -74,6 +75,7 @@ export function restoredMeta(
     ['node', encodeMeta(node)],
     ['members', encodeMeta(members)],
     ['restored', encodeMeta(restored)],
+    ['seals', restoredSeals(from.forgotten)],
   ]);
 }
 

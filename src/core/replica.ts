@@ -615,8 +615,12 @@ export class ReplicaCore implements Core {
   #rewriteOwn(row: Uint8Array | undefined): void {
     const batch = this.queue.batch();
     if (row !== undefined) batch.drops.push({ raw: row });
-    for (const [origin, head] of this.taken.heads()) this.queue.raiseHead(batch, origin, head);
+    for (const [origin, head] of this.taken.entries()) {
+      this.queue.startHead(batch, origin);
+      this.queue.raiseHead(batch, origin, head);
+    }
     this.#lifecycle.rewrite();
+    this.sealing.rewrite();
     this.#digest.rewrite();
     this.#storedHlc = { ms: 0, counter: 0 };
   }

@@ -26,7 +26,7 @@ import { originOf, seqOf } from './entry.js';
 import { ForgottenOrigins } from './forgotten-origins.js';
 import type { Seals } from './messages.js';
 import type { Peer } from './peer.js';
-import { hasEnded, isSealedAs, SealGossip } from './seal-gossip.js';
+import { isSealedAs, SealGossip } from './seal-gossip.js';
 import { FORGOTTEN, type ReportEntry, SEALED, type SealRow, SealTable } from './seal-table.js';
 import { NO_STANDING, OwnStanding, type Standing } from './standing.js';
 import type { Dot, OriginId, Row } from './types.js';
@@ -36,6 +36,14 @@ interface StoredSeals {
   forgotten: number;
   proven: boolean;
   version: number;
+  /** Absent: none. */
+  withheld?: OriginId[];
+}
+
+/** What a store that is restored from a backup says of forgettings: it may have missed all that are later. */
+export function restoredSeals(forgotten: number): Uint8Array {
+  const stored: StoredSeals = { rows: [], forgotten, proven: false, version: forgotten };
+  return encodeMeta(stored);
 }
 
 export interface SealingHooks {
@@ -87,6 +95,10 @@ export class Sealing {
     }
     this.standing.set(stored);
     this.#table.witness(stored.version);
+    const node = decodeMeta<{ unmet?: boolean }>(deps.recovered.meta.get('node'));
+    const withheld = node?.unmet === true ? deps.recovered.heads.keys() : (stored.withheld ?? []);
+    for (const origin of withheld) this.standing.withheld.add(origin);
+    if (this.standing.withheld.size > 0) this.#store();
   }
 
   // What the other parts ask.
@@ -164,9 +176,10 @@ export class Sealing {
     const { taken } = this.#core;
     if (standing.proven)
       for (const { origin, seal } of this.#table.rows.values())
-        if (hasEnded(this.#core, origin) && !heads.has(origin) && taken.top(origin) <= seal)
+        if (this.standing.hasEnded(origin) && !heads.has(origin) && taken.top(origin) <= seal)
           this.#forget(origin, seal);
     this.standing.set(standing);
+    if (standing.proven) this.standing.withheld.clear();
     this.#announced.clear();
     this.#store();
   }
@@ -202,6 +215,12 @@ export class Sealing {
     this.#gossip.publish();
   }
 
+  /** What is stored of this is stored anew. */
+  rewrite(): void {
+    this.#stored = '';
+    this.#store();
+  }
+
   // Gossip.
 
   greet(peer: Peer): void {
@@ -231,14 +250,14 @@ export class Sealing {
   // Steps.
 
   #evaluate(): void {
-    if (this.#core.identity.phase !== 'ready') return;
+    if (this.#core.identity.phase !== 'ready' || this.#core.unmet) return;
     this.#checkStanding();
     for (const row of [...this.#table.rows.values()])
-      if (hasEnded(this.#core, row.origin)) this.#carryOut(row);
+      if (this.standing.hasEnded(row.origin)) this.#carryOut(row);
     const reports = this.#gossip.reportsOfAll();
     if (reports === undefined) return;
     const ended = new Map<OriginId, (ReportEntry | undefined)[]>();
-    for (const origin of this.#table.rows.keys()) if (hasEnded(this.#core, origin)) ended.set(origin, []);
+    for (const origin of this.#table.rows.keys()) if (this.standing.hasEnded(origin)) ended.set(origin, []);
     for (const [origin] of this.#table.reports.get(this.#core.identity.origin)?.entries ?? [])
       ended.set(origin, []);
     for (const report of reports) {
@@ -339,17 +358,22 @@ export class Sealing {
       this.#hooks.onMissed();
       return;
     }
-    const proven = standing.proven || this.#gossip.reportsOfAll() !== undefined;
+    const proven = standing.proven || (!this.#core.unmet && this.#gossip.reportsOfAll() !== undefined);
     if (latest === standing.forgotten && proven === standing.proven) return;
+    // A cluster that went on without this store knows who its members are.
+    if (!standing.proven && proven && standing.othersAreProven) standing.withheld.clear();
     standing.set({ proven, forgotten: latest });
     this.#store();
     this.#gossip.publish();
   }
 
   #store(): void {
-    const { proven, forgotten } = this.standing;
+    const { proven, forgotten, withheld } = this.standing;
     const rows = [...this.#table.rows.values()];
-    const stored: StoredSeals = { rows, forgotten, proven, version: this.#table.time };
+    const stored: StoredSeals = {
+      ...{ rows, forgotten, proven, version: this.#table.time },
+      ...(withheld.size === 0 ? {} : { withheld: [...withheld] }),
+    };
     const text = JSON.stringify(stored);
     if (text === this.#stored) return;
     this.#stored = text;

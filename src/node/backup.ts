@@ -35,8 +35,9 @@ const READ_BYTES = 262_144;
 /** Yields the bytes of a backup. Throws DAMAGED where a record fails its checksum: it would be missing silently. */
 export async function* backupOf(store: Store, core: ReplicaCore): AsyncGenerator<Buffer, void, undefined> {
   const { options, queue, identity, config, digest } = core;
-  // Read before the snapshot is: the set only grows, and what the snapshot holds must not be older than it.
+  // Read before the snapshot is: both only grow, and what the snapshot holds must not be older than they.
   const removed = core.members.removed();
+  const { forgotten } = core.sealing.standing;
   const snapshot = await store.snapshot();
   let cursor: RowCursor | undefined;
   try {
@@ -51,6 +52,7 @@ export async function* backupOf(store: Store, core: ReplicaCore): AsyncGenerator
       hlc: { ms: core.hlc.ms, counter: core.hlc.counter },
       heads: Object.fromEntries(snapshot.heads),
       removed,
+      forgotten,
       ...(digest.builtPercent < 100 ? {} : { entriesAbout: digest.keys }),
     });
     cursor = snapshot.rows({});
@@ -135,13 +137,21 @@ async function fill(store: Store, file: string, onEntries: (entries: number) => 
       entries += rows.size;
       onEntries(entries);
     } else if (part.type === 'end') {
-      const { cluster, clusterUid: uid, removed, heads, node, takenAtMs } = part.summary.header;
+      const {
+        cluster,
+        clusterUid: uid,
+        removed,
+        forgotten = 0,
+        heads,
+        node,
+        takenAtMs,
+      } = part.summary.header;
       raise(part.summary.header.hlc.ms, part.summary.header.hlc.counter);
       const restored: Restored = { node, takenAtMs, restoredAtMs: Date.now() };
       // Last of all: heads never claim what is not there.
       await write({
         heads: new Map(Object.entries(heads)),
-        meta: restoredMeta({ cluster, uid, removed }, restored),
+        meta: restoredMeta({ cluster, uid, removed, forgotten }, restored),
         hlc,
       });
     }

@@ -58,8 +58,8 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'adds what heals a lost record to a sum that still has the lost one in it',
     'core/digest.ts',
-    "if (mended !== 'unknown') this.#change(key, old, now);",
-    'this.#change(key, old, now);',
+    "      if (mended !== 'unknown') this.#change(key, old, now);\n",
+    '      this.#change(key, old, now);\n',
   ),
   mutant(
     'acknowledges a frame before it is written',
@@ -343,7 +343,7 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'builds the digest from what it reads, and forgets what was written meanwhile',
     'core/digest.ts',
-    '      this.#survey?.landed(key, read, now);\n',
+    '        this.#survey?.landed(key, oldDigest, newDigest);\n',
     '',
   ),
   mutant(

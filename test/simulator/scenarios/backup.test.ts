@@ -14,7 +14,8 @@ function restored(node: SimNode): Image {
   for (const [origin, head] of image.heads) out.heads.set(origin, head);
   out.hlc = { ...image.hlc };
   const { identity, config, members } = node.core!;
-  const from = { cluster: config.cluster, uid: identity.uid, removed: members.removed() };
+  const { forgotten } = node.core!.sealing.standing;
+  const from = { cluster: config.cluster, uid: identity.uid, removed: members.removed(), forgotten };
   for (const [name, bytes] of restoredMeta(from, { node: node.name, takenAtMs: 1, restoredAtMs: 2 }))
     out.meta.set(name, bytes);
   return out;
@@ -41,6 +42,61 @@ describe('a store restored from a backup', () => {
     expect(restoredOf(r.disk.image.meta)).toMatchObject({ node: 'b', isUnmet: false });
     expect(code(putNow(r, 'after', 'v', { replicas: 4 }))).toBe('ok');
     expect(issuesOf(r)).toEqual([]);
+  });
+
+  test('is filled anew if origins were forgotten since: no vector names what it lacks of them', () => {
+    const { world, nodes } = stage(['a', 'b', 'c'], { options: { tokenAgeMaxMs: 2_000 } });
+    const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+    putNow(b, 'kept', 'v', { replicas: 3 });
+    const backup = restored(b);
+    putNow(c, 'unknown to the backup', 'v', { replicas: 3 });
+    const origin = c.core!.identity.origin;
+    c.wipe();
+    c.start();
+    expect(world.runUntil(() => c.ready && !a.core!.written.has(origin), 30_000)).toBe(true);
+    world.run(5_000);
+    const r = world.add({ name: 'r', join: ['a:1'] });
+    r.restore(backup);
+    r.start();
+    expectEqual([...nodes, r]);
+    expect([valueAt(r, 'unknown to the backup'), r.core!.counters.rebuilds]).toEqual(['v', 1]);
+  });
+
+  test('a backup that was taken after a forgetting needs no more than what is new', () => {
+    const { world, nodes } = stage(['a', 'b', 'c'], { options: { tokenAgeMaxMs: 2_000 } });
+    const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+    putNow(c, 'k', 'v', { replicas: 3 });
+    const origin = c.core!.identity.origin;
+    c.wipe();
+    c.start();
+    expect(world.runUntil(() => c.ready && !b.core!.written.has(origin), 30_000)).toBe(true);
+    world.run(5_000);
+    const backup = restored(b);
+    putNow(a, 'new', 'v', { replicas: 3 });
+    const r = world.add({ name: 'r', join: ['a:1'] });
+    r.restore(backup);
+    r.start();
+    expectEqual([...nodes, r]);
+    world.run(5_000);
+    expect([valueAt(r, 'new'), r.core!.counters.rebuilds, r.core!.sealing.isIdle]).toEqual(['v', 0, true]);
+  });
+
+  test('told to join, and alone for longer than tokens are used, ends no origin by itself', () => {
+    const { world, nodes } = stage(['a', 'b'], { options: { tokenAgeMaxMs: 2_000 } });
+    const [a, b] = nodes as [SimNode, SimNode];
+    for (const node of nodes) putNow(node, `of ${node.name}`, 'v', { replicas: 2 });
+    const heads = [...a.disk.image.heads.keys()].sort();
+    const r = world.add({ name: 'r', join: ['a:1'] });
+    r.restore(restored(a));
+    world.partition([r]);
+    r.start();
+    world.run(20_000);
+    expect([...r.disk.image.heads.keys()].sort()).toEqual(heads);
+    expect(r.core!.counters.originsSealed).toBe(0);
+    putNow(b, 'meanwhile', 'v', { replicas: 2 });
+    world.healAll();
+    expectEqual([...nodes, r]);
+    expect(valueAt(r, 'meanwhile')).toBe('v');
   });
 
   test('told to join, takes no write before it has met a member: one host alone would be enough to it', () => {
@@ -86,6 +142,31 @@ describe('a store restored from a backup', () => {
     again.start();
     expectEqual([r, n, b, again], 60_000);
     expect([valueAt(n, 'after the backup'), valueAt(b, 'anew')]).toEqual(['v', 'v']);
+  });
+
+  test('alone it ends no origin of the backup, so that a member thought lost gets what it lacks of them', () => {
+    const { world, nodes } = stage(['a', 'b'], { options: { tokenAgeMaxMs: 2_000 } });
+    const [a, b] = nodes as [SimNode, SimNode];
+    putNow(a, 'k', 'v', { replicas: 2 });
+    b.kill();
+    putNow(a, 'missed by b', 'v', { replicas: 1 });
+    const backup = restored(a);
+    const heads = [...backup.heads.keys()].sort();
+    a.kill();
+    const r = world.add({ name: 'r' });
+    r.restore(backup);
+    r.start();
+    world.run(10_000);
+    // Also after a restart, by which it has forgotten that it was restored and met nobody.
+    r.kill();
+    r.start();
+    world.run(10_000);
+    expect([...r.disk.image.heads.keys()].sort()).toEqual(heads);
+    b.start();
+    const m = world.add({ name: 'm', join: ['b:1', 'r:1'] });
+    m.start();
+    expectEqual([r, b, m], 60_000);
+    expect(valueAt(b, 'missed by b')).toBe('v');
   });
 
   test('two hosts restored from one backup are one cluster', () => {

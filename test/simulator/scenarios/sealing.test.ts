@@ -233,6 +233,31 @@ describe('origins that have ended', () => {
     expectEqual(nodes);
   });
 
+  test('what a store says of itself and lost is written anew, heads of nothing and what is known of ends included', () => {
+    const { world, nodes } = short(['a', 'b', 'c']);
+    const [a, , c] = nodes as [SimNode, SimNode, SimNode];
+    const { pullGraceMs } = world.options;
+    tune(world, { pullGraceMs: 600_000 });
+    world.partition([c]);
+    world.run(3_000);
+    putNow(c, 'one', '1', ALONE);
+    world.healAll();
+    world.run(6_000);
+    putNow(c, 'two', '2', { replicas: 3, timeoutMs: 8_000 });
+    const origin = originOf(c);
+    expect([a.disk.image.heads.get(origin), a.core!.written.top(origin)]).toEqual([0, 2]);
+    a.disk.image.heads.clear();
+    a.disk.image.meta.delete('seals');
+    a.input({ type: 'rewrite-own', row: undefined });
+    world.run(500);
+    expect([a.disk.image.heads.get(origin), a.disk.image.meta.has('seals')]).toEqual([0, true]);
+    a.kill();
+    a.start();
+    tune(world, { pullGraceMs });
+    expectEqual(nodes);
+    expect(valueAt(a, 'one')).toBe('1');
+  });
+
   test('the origin of a removed member is sealed without it', () => {
     const { world, nodes } = short(['a', 'b', 'c']);
     const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
