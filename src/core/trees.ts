@@ -57,8 +57,8 @@ export class Trees {
   readonly #core: Core;
   /** Of members only. */
   readonly #branches = new Map<OriginId, Branch>();
-  /** Where a peer may have a part: so that the end of a link, which is often a mere probe, costs what it had. */
-  readonly #parts = new Map<Peer, Set<OriginId>>();
+  /** Who may have a part in any: the end of a link that was a mere probe then costs nothing. */
+  readonly #involved = new Set<Peer>();
 
   constructor(core: Core) {
     this.#core = core;
@@ -91,11 +91,8 @@ export class Trees {
 
   /** The link is gone: spares take over. */
   gone(peer: Peer): void {
-    const parts = this.#parts.get(peer);
-    this.#parts.delete(peer);
-    for (const origin of parts ?? []) {
-      const branch = this.#branches.get(origin);
-      if (branch === undefined) continue;
+    if (!this.#involved.delete(peer)) return;
+    for (const [origin, branch] of this.#branches) {
       if (branch.children.includes(peer)) branch.children = branch.children.filter((child) => child !== peer);
       if (branch.stranger === peer) branch.stranger = undefined;
       if (branch.spare === peer) branch.spare = undefined;
@@ -142,7 +139,7 @@ export class Trees {
       branch.stranger = undefined;
     } else {
       branch.stranger = peer;
-      this.#takesPart(peer, origin);
+      this.#involved.add(peer);
     }
   }
 
@@ -172,7 +169,7 @@ export class Trees {
   /** Drops what is kept of origins that are no members, and of links that are gone. */
   sweep(): void {
     const { members, peers } = this.#core;
-    for (const peer of [...this.#parts.keys()]) if (peers.get(peer.link) !== peer) this.#parts.delete(peer);
+    for (const peer of this.#involved) if (peers.get(peer.link) !== peer) this.#involved.delete(peer);
     for (const origin of [...this.#branches.keys()])
       if (!members.isMember(origin)) this.#branches.delete(origin);
   }
@@ -194,7 +191,7 @@ export class Trees {
       rounds: 0,
     };
     this.#branches.set(origin, branch);
-    for (const peer of branch.children) this.#takesPart(peer, origin);
+    for (const peer of branch.children) this.#involved.add(peer);
     return branch;
   }
 
@@ -231,7 +228,7 @@ export class Trees {
     // Whoever takes this origin from here is no second way to it.
     if (branch.spare === undefined && !branch.children.includes(peer)) {
       branch.spare = peer;
-      this.#takesPart(peer, origin);
+      this.#involved.add(peer);
       if (branch.twofold) this.#graft(peer, [origin]);
     }
     // Whoever has had no answer on this link yet may take it that all its payloads are wanted.
@@ -269,15 +266,9 @@ export class Trees {
    */
   #setParent(branch: Branch, peer: Peer, origin: OriginId): void {
     branch.parent = peer;
-    this.#takesPart(peer, origin);
+    this.#involved.add(peer);
     branch.children = branch.children.filter((child) => child !== peer);
     if (peer.origin !== origin) this.#graft(peer, [origin]);
-  }
-
-  #takesPart(peer: Peer, origin: OriginId): void {
-    const parts = this.#parts.get(peer);
-    if (parts === undefined) this.#parts.set(peer, new Set([origin]));
-    else parts.add(origin);
   }
 
   #isSupplier(branch: Branch, peer: Peer): boolean {
@@ -291,7 +282,7 @@ export class Trees {
       if (branch === undefined || branch.parent === peer || peer.origin === origin) continue;
       if (branch.children.includes(peer)) continue;
       branch.children.push(peer);
-      this.#takesPart(peer, origin);
+      this.#involved.add(peer);
     }
   }
 
