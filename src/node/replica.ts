@@ -127,9 +127,11 @@ export class EmbeddedReplica implements Replica {
     const { valueBytesMax } = this.node.driver.core.options;
     refuseExpiry(options);
     const { stamp } = options;
-    const ops = operations.map((operation, i) =>
-      encodeOperation(operation, stamp === undefined ? undefined : stampAt(stamp, i), valueBytesMax),
-    );
+    const ops = new Array<WriteOp>(operations.length);
+    for (let i = 0; i < ops.length; i++) {
+      const given = stamp === undefined ? undefined : stampAt(stamp, i);
+      ops[i] = encodeOperation(operations[i]!, given, valueBytesMax);
+    }
     const { replicas, fsync, timeoutMs } = options;
     return { ops, replicas, fsync, timeoutMs };
   }
@@ -144,7 +146,7 @@ function encodeOperation(
   const put = operation.type === 'put';
   const kind = put ? KIND_REGISTER : KIND_TOMBSTONE;
   const value = put ? encodeValue(operation.value, valueBytesMax) : NO_VALUE;
-  return stamp === undefined ? { key, kind, value } : { key, kind, value, stamp };
+  return { key, kind, value, stamp };
 }
 
 /** Stamp of one operation of a batch whose first one bears `first`. */
