@@ -41,8 +41,8 @@ export interface Group {
 
 /** Deadlines are rounded up to this many ms, so that a burst of writes expires in one sweep. */
 const SWEEP_MS = 20;
-/** Writes kept before those that are done are swept out. */
-const SWEEP_COUNT = 4_096;
+/** Writes that are done, beyond a quarter of the others, before they are swept out: those kept longer grow old. */
+const SWEEP_COUNT = 1_024;
 
 export class Acknowledgements {
   readonly #groups = new Map<number, Group>();
@@ -70,12 +70,11 @@ export class Acknowledgements {
   accept(write: PendingWrite): void {
     this.#unsettled += 1;
     this.#pending.push(write);
-    if (this.#pending.length > SWEEP_COUNT && this.#pending.length > 2 * this.#unsettled) this.#sweep();
+    if (this.#pending.length > SWEEP_COUNT + 1.25 * this.#unsettled) this.#sweep();
   }
 
   /** The batch of these writes is written here. Returns true while hosts are still missing: then `keep` the frame. */
   open(group: Group): boolean {
-    group.writes = group.writes.filter((write) => !write.done);
     this.#settle(group);
     for (const write of group.writes) write.group = group;
     return group.writes.length > 0;
@@ -163,6 +162,7 @@ export class Acknowledgements {
   #settle(group: Group): void {
     const waiting: PendingWrite[] = [];
     for (const write of group.writes) {
+      if (write.done) continue;
       const hosts = (write.fsync ? group.flushed : group.written).size;
       if (hosts < write.needed) {
         waiting.push(write);
@@ -180,7 +180,9 @@ export class Acknowledgements {
   }
 
   #sweep(): void {
-    this.#pending = this.#pending.filter((write) => !write.done);
+    let kept = 0;
+    for (const write of this.#pending) if (!write.done) this.#pending[kept++] = write;
+    this.#pending.length = kept;
   }
 
   #forget(group: Group): void {
@@ -197,7 +199,7 @@ function settled(write: PendingWrite, hosts: number): Effect {
   const { id, row, superseded } = write;
   const stamp = stampOf(write);
   const token = `${originOf(row)}.${seqOf(row)}.${stamp}`;
-  return { type: 'settled', id, stamp, token, superseded, replicas: hosts };
+  return { type: 'settled', id, receipt: { stamp, replicas: hosts, token, superseded } };
 }
 
 function ackTimeout(write: PendingWrite, hosts: number): Effect {

@@ -186,14 +186,15 @@ export class Digest {
   }
 
   #foresee({ rows, removals }: Batch): void {
-    for (const [key, queued] of rows) {
+    // Batches are walked by `forEach`, which unlike an iterator allocates nothing for each row.
+    rows.forEach((queued, key) => {
       const { row, replaced } = queued;
       queued.newDigest = digestEntry(key, row);
       this.#coming.add(queued.newDigest);
-      if (replaced === undefined) continue;
+      if (replaced === undefined) return;
       queued.oldDigest = digestEntry(key, replaced);
       this.#coming.remove(queued.oldDigest);
-    }
+    });
     for (const [key, row] of removals) this.#coming.remove(digestEntry(key, row));
   }
 
@@ -210,10 +211,10 @@ export class Digest {
     const { changes, rows, removals } = batch;
     if (changes !== undefined) this.#landedMended(changes);
     else {
-      for (const [key, { oldDigest, newDigest }] of rows) {
+      rows.forEach(({ oldDigest, newDigest }, key) => {
         this.#survey?.landed(key, oldDigest, newDigest);
         this.#change(key, oldDigest, newDigest);
-      }
+      });
       for (const [key, row] of removals) {
         const old = digestEntry(key, row);
         this.#survey?.landed(key, old, undefined);

@@ -62,10 +62,24 @@ function u32(bytes: Uint8Array, at: number): number {
   return ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0;
 }
 
+/** The id found last: rows come in runs of one origin. */
+let lastHigh = -1;
+let lastLow = -1;
+let lastId: OriginId = '';
+
 /** The 64-bit id at this place, as text. */
 function idAt(bytes: Uint8Array, at: number): OriginId {
   const high = u32(bytes, at);
   const low = u32(bytes, at + 4);
+  if (high !== lastHigh || low !== lastLow) {
+    lastId = idOf(high, low, bytes, at);
+    lastHigh = high;
+    lastLow = low;
+  }
+  return lastId;
+}
+
+function idOf(high: number, low: number, bytes: Uint8Array, at: number): OriginId {
   const known = idTexts.get(high)?.get(low);
   if (known !== undefined) return known;
   if (idTexts.size >= IDS_CACHED_MAX) idTexts.clear();

@@ -138,10 +138,12 @@ export type Effect =
   | {
       readonly type: 'settled';
       readonly id: number;
-      readonly stamp: StampHex;
-      readonly token: string;
-      readonly replicas: number;
-      readonly superseded: boolean;
+      readonly receipt: {
+        readonly stamp: StampHex;
+        readonly replicas: number;
+        readonly token: string;
+        readonly superseded: boolean;
+      };
     }
   | {
       readonly type: 'rejected';

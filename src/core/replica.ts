@@ -673,19 +673,22 @@ export class ReplicaCore implements Core {
   }
 
   #tellChanges(batch: Batch): void {
-    if (batch.rows.size === 0 && batch.removals.size === 0) return;
-    const keys: string[] = [];
-    const rows: Row[] = [];
+    const most = batch.rows.size + batch.removals.size;
+    const keys = new Array<string>(most);
+    const rows = new Array<Row>(most);
+    let count = 0;
     for (const [key, row] of batch.removals) {
-      keys.push(key);
-      rows.push(asDeleted(key, row, this.deps.checksum));
+      keys[count] = key;
+      rows[count++] = asDeleted(key, row, this.deps.checksum);
     }
-    for (const [key, queued] of batch.rows) {
-      if (queued.quiet) continue;
-      keys.push(key);
-      rows.push(queued.row);
-    }
-    if (keys.length > 0) this.emit({ type: 'changed', keys, rows });
+    batch.rows.forEach(({ row, quiet }, key) => {
+      if (quiet) return;
+      keys[count] = key;
+      rows[count++] = row;
+    });
+    keys.length = count;
+    rows.length = count;
+    if (count > 0) this.emit({ type: 'changed', keys, rows });
   }
 
   #storeFailed(message: string): void {

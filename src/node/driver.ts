@@ -212,12 +212,10 @@ export class Driver {
         for (const link of effect.links) this.#links?.send(link, bytes, effect.bestEffort);
         return;
       }
-      case 'settled': {
-        const { id, stamp, replicas, token, superseded } = effect;
-        this.#writes.get(id)?.resolve({ stamp, replicas, token, superseded });
-        this.#writes.delete(id);
+      case 'settled':
+        this.#writes.get(effect.id)?.resolve(effect.receipt);
+        this.#writes.delete(effect.id);
         return;
-      }
       case 'rejected': {
         const { id, code, message, details } = effect;
         this.#writes

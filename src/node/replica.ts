@@ -129,9 +129,11 @@ export class EmbeddedReplica implements Replica {
     const { valueBytesMax } = this.node.driver.core.options;
     const { stamp, ttlMs } = options;
     assertTtl(ttlMs);
-    const ops = operations.map((operation, i) =>
-      encodeOperation(operation, stamp === undefined ? undefined : stampAt(stamp, i), ttlMs, valueBytesMax),
-    );
+    const ops = new Array<WriteOp>(operations.length);
+    for (let i = 0; i < ops.length; i++) {
+      const given = stamp === undefined ? undefined : stampAt(stamp, i);
+      ops[i] = encodeOperation(operations[i]!, given, ttlMs, valueBytesMax);
+    }
     const { replicas, fsync, timeoutMs } = options;
     return { ops, replicas, fsync, timeoutMs };
   }
@@ -147,9 +149,7 @@ function encodeOperation(
   const put = operation.type === 'put';
   const kind = put ? KIND_REGISTER : KIND_TOMBSTONE;
   const value = put ? encodeValue(operation.value, valueBytesMax) : NO_VALUE;
-  const ttl = put ? (operation.ttlMs ?? ttlMs) : undefined;
-  if (ttl !== undefined) return { key, kind, value, ttlMs: ttl, ...(stamp === undefined ? {} : { stamp }) };
-  return stamp === undefined ? { key, kind, value } : { key, kind, value, stamp };
+  return { key, kind, value, stamp, ttlMs: put ? (operation.ttlMs ?? ttlMs) : undefined };
 }
 
 /** Stamp of one operation of a batch whose first one bears `first`. */

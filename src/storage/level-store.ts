@@ -332,13 +332,13 @@ interface Prepared {
 }
 
 /** Whether there are more. Not part of `#build`: a loop in an async function allocates for each row. */
-function putSlice(out: LevelBatch, rows: Iterator<[string, BatchRow]>): boolean {
-  for (let i = 0; i < SLICE_ROWS; i++) {
-    const next = rows.next();
-    if (next.done === true) return false;
-    out.put(next.value[0], next.value[1]);
+function putSlice(out: LevelBatch, rows: IterableIterator<[string, BatchRow]>): boolean {
+  let left = SLICE_ROWS;
+  for (const [key, row] of rows) {
+    out.put(key, row);
+    if (--left === 0) return true;
   }
-  return true;
+  return false;
 }
 
 async function recover(db: Db): Promise<{ recovered: Recovered; run: RunMark | undefined }> {

@@ -428,8 +428,7 @@ export class SimNode {
     this.open.delete(effect.id);
     this.world.oracle.answered(this, write, effect);
     if (effect.type === 'settled') {
-      const { stamp, replicas, superseded, token } = effect;
-      write.done?.({ ok: true, stamp, replicas, superseded, token });
+      write.done?.({ ok: true, ...effect.receipt });
       return;
     }
     const { code, details } = effect;

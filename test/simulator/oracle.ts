@@ -239,9 +239,10 @@ export class Oracle {
     }
     ledger.note(
       node.name,
-      () => `write ${write.ops.map((op) => op.key).join(',')} settled ${effect.stamp} on ${effect.replicas}`,
+      () =>
+        `write ${write.ops.map((op) => op.key).join(',')} settled ${effect.receipt.stamp} on ${effect.receipt.replicas}`,
     );
-    this.#checkSettled(node, write, effect);
+    this.#checkSettled(node, write, effect.receipt);
   }
 
   afterInput(node: SimNode, input: Input): void {
@@ -439,14 +440,18 @@ export class Oracle {
       throw new Violation('honest', `${node.name} refuses with ${code}, and its health does not say so`);
   }
 
-  #checkSettled(node: SimNode, write: OpenWrite, effect: Extract<Effect, { type: 'settled' }>): void {
+  #checkSettled(
+    node: SimNode,
+    write: OpenWrite,
+    receipt: Extract<Effect, { type: 'settled' }>['receipt'],
+  ): void {
     const fsync = write.options.fsync ?? true;
-    const needed = Math.max(write.options.replicas ?? 1, effect.replicas);
-    if (effect.replicas < (write.options.replicas ?? 1))
-      throw new Violation('replicas', `${effect.replicas} of ${write.options.replicas} hosts`);
-    const stamps = stampsOf(write.ops, effect.stamp);
+    const needed = Math.max(write.options.replicas ?? 1, receipt.replicas);
+    if (receipt.replicas < (write.options.replicas ?? 1))
+      throw new Violation('replicas', `${receipt.replicas} of ${write.options.replicas} hosts`);
+    const stamps = stampsOf(write.ops, receipt.stamp);
     for (const [key, stamp] of stamps) {
-      const obligation: Obligation = { key, stamp, replicas: effect.replicas, fsync, lost: new Set() };
+      const obligation: Obligation = { key, stamp, replicas: receipt.replicas, fsync, lost: new Set() };
       const hosts = new Set<string>();
       for (const other of this.#world.nodes) {
         const { disk } = other;
@@ -463,7 +468,7 @@ export class Oracle {
       if (hosts.size < needed)
         throw new Violation(
           'replicas',
-          `${node.name} settles ${key} at ${stamp} as held by ${effect.replicas} hosts, but it is on ${[...hosts].join(', ') || 'none'}`,
+          `${node.name} settles ${key} at ${stamp} as held by ${receipt.replicas} hosts, but it is on ${[...hosts].join(', ') || 'none'}`,
         );
       const list = this.obligations.get(key);
       if (list === undefined) this.obligations.set(key, [obligation]);
