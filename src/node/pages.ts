@@ -9,7 +9,7 @@
 import type { Row } from '../core/types.js';
 import type { Value } from '../read-store.js';
 import type { RowScan } from '../service.js';
-import { decodeRow } from '../values.js';
+import { valueOfRow } from '../values.js';
 
 /** Rows of a page. */
 const SCAN_ROWS = 512;
@@ -114,5 +114,5 @@ export class Pages<T> implements AsyncIterableIterator<T> {
 }
 
 export const pickKey = (key: string): string => key;
-export const pickValue = (key: string, row: Row): Value => decodeRow(key, row).value;
-export const pickEntry = (key: string, row: Row): [string, Value] => [key, decodeRow(key, row).value];
+export const pickValue = (key: string, row: Row): Value => valueOfRow(key, row);
+export const pickEntry = (key: string, row: Row): [string, Value] => [key, valueOfRow(key, row)];

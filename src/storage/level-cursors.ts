@@ -84,8 +84,10 @@ export class EntryCursor extends ChunkCursor {
     this.#left -= entries.length;
     for (let i = 0; i < entries.length; i++) {
       const entry = entries[i]!;
-      const key = entry[0].slice(1);
-      if (isIntact(key, entry[1])) chunk.add(key, entry[1]);
+      const physical = entry[0];
+      const row = entry[1];
+      const key = physical.slice(ENTRY.length);
+      if (isIntact(physical, row, ENTRY.length)) chunk.add(key, row);
       else chunk.addDamaged(damagedRecord(key));
     }
     return chunk;
