@@ -217,6 +217,7 @@ export class Node implements NodeService {
       issues: this.#storeIssues(),
       store: this.#storeStatus(),
       cache: this.reads.cacheStats,
+      encoded: this.reads.encodedStats,
       watches: this.watchers.count,
       now: this.#driver.now(),
     };

@@ -9,7 +9,7 @@
 import { Cache, type CacheStats } from '../cache.js';
 import { assertKey, isTombstone, KIND_REGISTER, kindOf, utf8Length } from '../core/entry.js';
 import type { Row } from '../core/types.js';
-import { EncodedCache } from '../encoded-cache.js';
+import { EncodedCache, type EncodedCacheStats } from '../encoded-cache.js';
 import { ReadmeshError } from '../errors.js';
 import type { CoreOptions } from '../options.js';
 import type { Range, Value } from '../read-store.js';
@@ -114,6 +114,10 @@ export class Reads {
 
   get cacheStats(): CacheStats {
     return this.#cache.stats;
+  }
+
+  get encodedStats(): EncodedCacheStats {
+    return this.#encoded.stats;
   }
 
   clear(): void {

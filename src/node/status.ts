@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import type { CacheStats } from '../cache.js';
 import type { ReplicaCore } from '../core/replica.js';
 import type { Instant } from '../core/types.js';
+import type { EncodedCacheStats } from '../encoded-cache.js';
 import type { HealthIssue, Phase, Status } from '../read-store.js';
 import { bootstrapStatusOf } from './bootstrap-status.js';
 
@@ -15,6 +16,7 @@ export interface StatusSources {
   startedAt: number;
   damagedLookups: number;
   cache: CacheStats;
+  encoded: EncodedCacheStats;
   watches: number;
   now: Instant;
   /** Issues of the node itself, beside the core's. */
@@ -23,7 +25,7 @@ export interface StatusSources {
 }
 
 export function statusOf(sources: StatusSources): Status {
-  const { core, closing, cache, now } = sources;
+  const { core, closing, cache, encoded, now } = sources;
   const { identity, config, bootstrap } = core;
   return {
     cluster: config.cluster,
@@ -64,6 +66,9 @@ export function statusOf(sources: StatusSources): Status {
       cacheBytes: cache.bytes,
       cacheHits: cache.hits,
       cacheMisses: cache.misses,
+      encodedCacheEntries: encoded.entries,
+      encodedCacheHits: encoded.hits,
+      encodedCacheMisses: encoded.misses,
       watches: sources.watches,
     },
     uptimeMs: Math.round(now.mono - sources.startedAt),

@@ -6,7 +6,7 @@ import type { Row } from '../../src/core/types.js';
 import { EncodedCache } from '../../src/encoded-cache.js';
 import { TRICKY_KEYS } from '../storage/records.js';
 
-const KEYS = [...TRICKY_KEYS, ...Array.from({ length: 80 }, (_, i) => `${'k'.repeat(i % 7)}${i}`)];
+const KEYS = [...TRICKY_KEYS, ...Array.from({ length: 240 }, (_, i) => `${'k'.repeat(i % 7)}${i}`)];
 /** Four segments, less the index: a few hundred entries of a kilobyte push each other out. */
 const BYTES_MAX = 262_144;
 
@@ -50,7 +50,7 @@ describe('the cache of encoded values', () => {
     let hits = 0;
     let pushedOut = 0;
     fc.assert(
-      fc.property(fc.array(step, { minLength: 300, maxLength: 1_000, size: 'max' }), (steps) => {
+      fc.property(fc.array(step, { minLength: 800, maxLength: 1_500, size: 'max' }), (steps) => {
         const cache = new EncodedCache(BYTES_MAX);
         const newest = new Map<string, Row>();
         let seq = 0;
@@ -78,7 +78,7 @@ describe('the cache of encoded values', () => {
         for (const one of KEYS) if (read(cache, one) !== undefined) live++;
         expect(cache.stats.entries).toBe(live);
       }),
-      { numRuns: 40 },
+      { numRuns: 30 },
     );
     // Otherwise nothing was tested.
     expect(hits).toBeGreaterThan(100);
