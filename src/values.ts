@@ -203,7 +203,15 @@ export function decodeValue(bytes: Uint8Array, from = 0, to = bytes.length): Val
   return plainText(bytes, from, to) ?? decode(bytes, from, to).value;
 }
 
-/** The value of a live row. `key` is named in the error if its bytes are not a value (UNREADABLE). */
+/** The value of a live row, as `decodeRow` finds it. */
+export function valueOfRow(key: string, row: Row): Value {
+  return plainText(row, valueOffset(row), row.length) ?? decodeRow(key, row).value;
+}
+
+/**
+ * The value of a live row, and what a cache has to know of it. `key` is named in the error if its bytes are not a
+ * value (UNREADABLE).
+ */
 export function decodeRow(key: string, row: Row): DecodedValue {
   const from = valueOffset(row);
   const text = plainText(row, from, row.length);

@@ -139,6 +139,8 @@ export class Client implements LightClient {
   async getMany<T = Value>(keys: readonly string[]): Promise<(T | undefined)[]> {
     for (const key of keys) assertKey(key);
     const deadline = performance.now() + this.#timeoutMs;
+    if (keys.length <= KEYS_PER_GET_MAX)
+      return this.#getPart(keys.slice(), deadline) as Promise<(T | undefined)[]>;
     const parts: Promise<(Value | undefined)[]>[] = [];
     for (let i = 0; i < keys.length; i += KEYS_PER_GET_MAX)
       parts.push(this.#getPart(keys.slice(i, i + KEYS_PER_GET_MAX), deadline));
@@ -288,11 +290,12 @@ export class Client implements LightClient {
 
   /** An answer may hold the values of the first keys only: then the rest is asked for. */
   async #getPart(keys: readonly string[], deadline: number): Promise<(Value | undefined)[]> {
-    const values: (Value | undefined)[] = [];
+    let values: (Value | undefined)[] = [];
     while (values.length < keys.length) {
       const rest = values.length === 0 ? keys : keys.slice(values.length);
       const call = new GetManyCall(this.#policies.bulk, rest);
-      for (const value of await this.#calls.start(call, performance.now(), deadline)) values.push(value);
+      const answer = await this.#calls.start(call, performance.now(), deadline);
+      values = values.length === 0 ? answer : values.concat(answer);
     }
     return values;
   }

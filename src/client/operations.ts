@@ -129,17 +129,20 @@ export class GetManyCall extends Call<(Value | undefined)[]> {
     const count = frame.array('values', KEYS_PER_GET_MAX);
     if (count > this.keys.length || (count === 0 && this.keys.length > 0))
       frame.fail('values', `has ${count} entries for ${this.keys.length} keys`);
-    // The whole answer is read before a value is decoded, which may fail.
-    const spans: number[] = [];
+    const values = new Array<Value | undefined>(count);
+    let fault: unknown;
     for (let i = 0; i < count; i++) {
-      if (frame.value()) spans.push(frame.from, frame.to);
-      else spans.push(-1, -1);
+      if (!frame.value()) values[i] = undefined;
+      else if (fault === undefined) {
+        try {
+          values[i] = valueAt(this.keys[i]!, frame.bytes, frame.from, frame.to);
+        } catch (error) {
+          // Thrown when the whole answer was read: other answers follow it in the frame.
+          fault = error;
+        }
+      }
     }
-    const values: (Value | undefined)[] = [];
-    for (let i = 0; i < count; i++) {
-      const from = spans[2 * i]!;
-      values.push(from < 0 ? undefined : valueAt(this.keys[i]!, frame.bytes, from, spans[2 * i + 1]!));
-    }
+    if (fault !== undefined) throw fault;
     return values;
   }
 }

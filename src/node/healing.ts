@@ -180,7 +180,7 @@ export class Healing implements Healer, ScrubHost {
   }
 
   onUnreadableValue(key: string, row: Row): void {
-    this.#quarantine.tryDecode(key, row);
+    this.#quarantine.tryValue(key, row);
   }
 
   onBroken(): void {

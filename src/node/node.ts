@@ -243,6 +243,7 @@ export class Node implements NodeService {
       quarantined: this.#quarantine.size,
       store: this.#storeStatus(),
       cache: this.reads.cacheStats,
+      encoded: this.reads.encodedStats,
       watches: this.watchers.count,
       watchExpiriesDropped: this.watchers.expiriesDropped,
       now: this.#driver.now(),

@@ -122,10 +122,10 @@ export const pickKey = (key: string): string => key;
 export const pickValue =
   (quarantine: Quarantine) =>
   (key: string, row: Row): Value | undefined =>
-    quarantine.tryDecode(key, row)?.value;
+    quarantine.tryValue(key, row);
 export const pickEntry =
   (quarantine: Quarantine) =>
   (key: string, row: Row): [string, Value] | undefined => {
-    const decoded = quarantine.tryDecode(key, row);
-    return decoded === undefined ? undefined : [key, decoded.value];
+    const value = quarantine.tryValue(key, row);
+    return value === undefined ? undefined : [key, value];
   };

@@ -7,8 +7,8 @@
 
 import type { Row } from '../core/types.js';
 import { isReadmeshError } from '../errors.js';
-import type { HealthIssue } from '../read-store.js';
-import { type DecodedValue, decodeRow } from '../values.js';
+import type { HealthIssue, Value } from '../read-store.js';
+import { type DecodedValue, decodeRow, valueOfRow } from '../values.js';
 import type { Logger } from './driver.js';
 
 /** Keys that are remembered; further ones are found again when they are read. */
@@ -37,9 +37,9 @@ export class Quarantine {
   }
 
   /** undefined: it cannot be read, which is noted. */
-  tryDecode(key: string, row: Row): DecodedValue | undefined {
+  tryValue(key: string, row: Row): Value | undefined {
     try {
-      return decodeRow(key, row);
+      return valueOfRow(key, row);
     } catch (error) {
       if (!this.note(error)) throw error;
       return undefined;

@@ -12,7 +12,7 @@ import { assertKey, expiresAtOf, isTombstone, KIND_REGISTER, kindOf, utf8Length 
 import { isExpired, isVisible } from '../core/expiry.js';
 import { DAMAGED } from '../core/heal.js';
 import type { Row } from '../core/types.js';
-import { EncodedCache } from '../encoded-cache.js';
+import { EncodedCache, type EncodedCacheStats } from '../encoded-cache.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import type { CoreOptions } from '../options.js';
 import type { Range, Value } from '../read-store.js';
@@ -181,6 +181,10 @@ export class Reads {
 
   get cacheStats(): CacheStats {
     return this.#cache.stats;
+  }
+
+  get encodedStats(): EncodedCacheStats {
+    return this.#encoded.stats;
   }
 
   clear(): void {

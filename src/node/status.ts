@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import type { CacheStats } from '../cache.js';
 import type { ReplicaCore } from '../core/replica.js';
 import type { Instant } from '../core/types.js';
+import type { EncodedCacheStats } from '../encoded-cache.js';
 import type { HealthIssue, Phase, ScrubStatus, Status } from '../read-store.js';
 import { bootstrapStatusOf } from './bootstrap-status.js';
 
@@ -17,6 +18,7 @@ export interface StatusSources {
   scrub?: ScrubStatus;
   quarantined: number;
   cache: CacheStats;
+  encoded: EncodedCacheStats;
   watches: number;
   watchExpiriesDropped: number;
   now: Instant;
@@ -26,7 +28,7 @@ export interface StatusSources {
 }
 
 export function statusOf(sources: StatusSources): Status {
-  const { core, closing, cache, now } = sources;
+  const { core, closing, cache, encoded, now } = sources;
   const { identity, config, bootstrap } = core;
   return {
     cluster: config.cluster,
@@ -69,6 +71,9 @@ export function statusOf(sources: StatusSources): Status {
       cacheBytes: cache.bytes,
       cacheHits: cache.hits,
       cacheMisses: cache.misses,
+      encodedCacheEntries: encoded.entries,
+      encodedCacheHits: encoded.hits,
+      encodedCacheMisses: encoded.misses,
       watches: sources.watches,
       watchExpiriesDropped: sources.watchExpiriesDropped,
     },

@@ -11,7 +11,7 @@ import { asDeleted, isTombstone, stampHexOf } from '../core/entry.js';
 import { isExpired } from '../core/expiry.js';
 import type { Row } from '../core/types.js';
 import { ReadmeshError } from '../errors.js';
-import type { Change, Value } from '../read-store.js';
+import type { Change } from '../read-store.js';
 import type { RowChange } from '../service.js';
 import type { Quarantine } from './quarantine.js';
 import { WatchExpiries } from './watch-expiries.js';
@@ -182,7 +182,7 @@ class WatchQueue implements AsyncIterableIterator<Change> {
   #changeOf(key: string, row: Row): Change | undefined {
     const stamp = stampHexOf(row);
     if (isTombstone(row)) return { type: 'del', key, stamp };
-    const decoded = this.#quarantine.tryDecode(key, row);
-    return decoded === undefined ? undefined : { type: 'put', key, value: decoded.value as Value, stamp };
+    const value = this.#quarantine.tryValue(key, row);
+    return value === undefined ? undefined : { type: 'put', key, value, stamp };
   }
 }

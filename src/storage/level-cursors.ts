@@ -91,8 +91,10 @@ export class EntryCursor extends ChunkCursor {
     const chunk = new Chunk();
     for (let i = 0; i < entries.length; i++) {
       const entry = entries[i]!;
-      const key = entry[0].slice(1);
-      if (isIntact(key, entry[1])) chunk.add(key, entry[1]);
+      const physical = entry[0];
+      const row = entry[1];
+      const key = physical.slice(ENTRY.length);
+      if (isIntact(physical, row, ENTRY.length)) chunk.add(key, row);
       else chunk.addDamaged(damagedRecord(key));
     }
     return chunk;

@@ -13,7 +13,7 @@ import type { Row } from '../../src/core/types.js';
 import { EncodedCache } from '../../src/encoded-cache.js';
 import { TRICKY_KEYS } from '../storage/records.js';
 
-const KEYS = [...TRICKY_KEYS, ...Array.from({ length: 80 }, (_, i) => `${'k'.repeat(i % 7)}${i}`)];
+const KEYS = [...TRICKY_KEYS, ...Array.from({ length: 240 }, (_, i) => `${'k'.repeat(i % 7)}${i}`)];
 /** Four segments, less the index: a few hundred entries of a kilobyte push each other out. */
 const BYTES_MAX = 262_144;
 

@@ -1,6 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { Hlc, isStampHex, nextStamp, STAMP_MS_MAX, stampBytes, stampToHex } from '../../src/core/hlc.js';
+import {
+  Hlc,
+  isStampHex,
+  nextStamp,
+  STAMP_MS_MAX,
+  stampBytes,
+  stampFromHex,
+  stampToHex,
+} from '../../src/core/hlc.js';
 
 const WRITER = '0123456789abcdef';
 const DRIFT = 5_000;
@@ -88,4 +96,11 @@ describe('stamps', () => {
     expect(nextStamp(first, 1)).toBe(stampToHex(stampBytes(7, 65_535, WRITER)));
     expect(nextStamp(first, 2)).toBe(stampToHex(stampBytes(8, 0, WRITER)));
   });
+});
+
+test('a stamp comes back from its text, every byte of it', () => {
+  for (let byte = 0; byte < 256; byte++) {
+    const stamp = Uint8Array.from({ length: 16 }, (_, i) => (i % 2 === 0 ? byte : 255 - byte));
+    expect(stampFromHex(stampToHex(stamp))).toEqual(stamp);
+  }
 });
