@@ -1,7 +1,8 @@
 /**
  * Reads over the network: the light client and one daemon, against Redis and its clients on the same loopback.
- * One at a time, 100 in flight, and 100 keys a call. Redis answers from memory and keeps nothing on disk; the
- * daemon looks every key up in LevelDB and verifies it: its cache holds decoded values, for reads in its process.
+ * One at a time, 100 in flight, and 100 keys a call. Redis answers from memory and keeps nothing on disk. The
+ * daemon looks a key up in LevelDB and verifies it when it is first asked for, and answers from its cache of encoded
+ * values after that (64 MiB, the default; all rows take less): what is read here is mostly there.
  */
 import { LocalCluster } from '../bin/demo/cluster.js';
 import { loadRows } from '../bin/demo/load.js';

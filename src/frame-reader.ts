@@ -52,10 +52,16 @@ export class FrameReader {
 
   /** Text of `bytesMin` to `bytesMax` bytes of UTF-8, which the guard has found well-formed. */
   str(field: string, bytesMin: number, bytesMax: number): string {
+    const from = this.strFrom(field, bytesMin, bytesMax);
+    return textOf(this.bytes, from, this.at);
+  }
+
+  /** Passes over a text as `str` reads it; returns where it begins. It ends at `at`. */
+  strFrom(field: string, bytesMin: number, bytesMax: number): number {
     const length = this.#strLength(field, bytesMin, bytesMax);
     const from = this.at;
     this.at += length;
-    return textOf(this.bytes, from, this.at);
+    return from;
   }
 
   strOrNil(field: string, bytesMin: number, bytesMax: number): string | null {

@@ -2,7 +2,7 @@
  * Turns messages of ours into frames; protocol.ts has the format. Only what would silently become something else
  * on the wire is checked here: the core builds messages from what was checked when it came in.
  */
-import type { Beat, Hello, Members, PeerMessage } from './core/messages.js';
+import type { Beat, Hello, Members, PeerMessage, Seals } from './core/messages.js';
 import type { OriginId, Row } from './core/types.js';
 import { ReadmeshError } from './errors.js';
 import { MsgpackWriter } from './msgpack-writer.js';
@@ -90,6 +90,12 @@ function write(message: PeerMessage): void {
     case 'graft':
       begin(14, 1);
       return texts(message.origins);
+    case 'offer':
+      begin(16, 1);
+      return pairs(message.frames);
+    case 'fetch':
+      begin(17, 1);
+      return pairs(message.frames);
     case 'pulse':
       begin(15, 3);
       text(message.origin);
@@ -141,6 +147,11 @@ function write(message: PeerMessage): void {
       records(items.length > 0 ? keys : [], items);
       return records(items.length > 0 ? [] : keys, rows);
     }
+    case 'seals':
+      return writeSeals(message);
+    case 'seals-hash':
+      begin(33, 1);
+      return text(message.hash);
   }
 }
 
@@ -221,6 +232,35 @@ function writeMembers(members: Members): void {
     text(row.stamp);
   }
   texts(members.removed);
+}
+
+function writeSeals({ reply, rows, reports }: Seals): void {
+  begin(32, 3);
+  writer.bool(reply);
+  writer.array(rows.length * 5);
+  for (const row of rows) {
+    text(row.origin);
+    int(row.head);
+    int(row.seal);
+    writer.bool(row.forgotten);
+    int(row.stamp);
+  }
+  writer.array(reports.length * 7);
+  for (const report of reports) {
+    text(report.member);
+    int(report.version);
+    text(report.membersHash);
+    int(report.forgotten);
+    writer.bool(report.proven);
+    text(report.root);
+    writer.array(report.entries.length * 4);
+    for (const [origin, head, top, state] of report.entries) {
+      text(origin);
+      int(head);
+      int(top);
+      int(state);
+    }
+  }
 }
 
 function writeBeat(beat: Beat): void {

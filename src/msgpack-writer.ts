@@ -21,6 +21,8 @@ const SCRATCH_BYTES = 16_384;
 const SCRATCH_KEPT_MAX = 1_048_576;
 /** Strings up to this many characters are written in JavaScript while they are ASCII; a native call costs more. */
 const SHORT_STRING = 48;
+/** The same for binary, of which a view would have to be made. */
+const SHORT_BINARY = 48;
 
 const TWO_32 = 0x1_0000_0000;
 const INT64_MIN = -(2n ** 63n);
@@ -175,12 +177,17 @@ export class MsgpackWriter {
     return true;
   }
 
-  bin(value: Uint8Array): void {
-    const { length } = value;
+  /** The bytes of `value` from `from` to `to`. */
+  bin(value: Uint8Array, from = 0, to = value.length): void {
+    const length = to - from;
     this.#reserve(length + 5);
     this.#lengthOf(length, 0xc4, 0xc5, 0xc6);
-    this.#bytes.set(value, this.#at);
-    this.#at += length;
+    const at = this.#at;
+    if (length <= SHORT_BINARY) {
+      const bytes = this.#bytes;
+      for (let i = 0; i < length; i++) bytes[at + i] = value[from + i]!;
+    } else this.#bytes.set(length === value.length ? value : value.subarray(from, to), at);
+    this.#at = at + length;
   }
 
   array(length: number): void {

@@ -17,6 +17,8 @@ export const CLUSTER_DEFAULTS = {
   batchBytesMax: 4_194_304,
   /** Time between heartbeats on a link, ms. A dead link is noticed after two. */
   beatMs: 1_000,
+  /** How long a session token may be used, ms: so long is it remembered how far an ended origin had come. */
+  tokenAgeMaxMs: 86_400_000,
 } as const;
 
 /** Caps and times of one host. */
@@ -70,6 +72,8 @@ export const HOST_DEFAULTS = {
   redialMaxMs: 5_000,
   /** Decoded values kept in memory, bytes (estimated). */
   cacheBytesMax: 67_108_864,
+  /** Encoded values kept for the answers to light clients, bytes; taken as they are read. */
+  encodedCacheBytesMax: 67_108_864,
 } as const;
 
 type Widen<T> = { -readonly [K in keyof T]: T[K] extends number ? number : T[K] };
@@ -79,7 +83,11 @@ export type HostOptions = Widen<typeof HOST_DEFAULTS>;
 export type CoreOptions = ClusterOptions & HostOptions;
 
 /** Options that may be 0, which turns what they bound off. */
-export const MAY_BE_ZERO: readonly string[] = ['cacheBytesMax', 'bootstrapBytesPerSecond'];
+export const MAY_BE_ZERO: readonly string[] = [
+  'cacheBytesMax',
+  'encodedCacheBytesMax',
+  'bootstrapBytesPerSecond',
+];
 
 export const CORE_DEFAULTS: CoreOptions = { ...CLUSTER_DEFAULTS, ...HOST_DEFAULTS };
 

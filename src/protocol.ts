@@ -20,6 +20,8 @@
  *     13 session-end     session, asked, code
  *     14 graft           [origin, ...]
  *     15 pulse           origin, counter, suspect
+ *     16 offer           [origin, to, ...]
+ *     17 fetch           [origin, to, ...]
  *     20 digest-root     vectorHash, sum
  *     21 ask-sums        question, [after, to or nil, ...]
  *     22 sums            question, [sum, ...]
@@ -27,6 +29,9 @@
  *     24 entries         question, answered, reached or nil, [key, item, ...], [key, row, ...]
  *     28 plan-ask        plan, rangeBytes, rangesMax
  *     29 plan            plan, [key, ...], entries, bytes
+ *     32 seals           reply, [origin, head, seal, forgotten, stamp, ...],
+ *                        [member, version, membersHash, forgotten, proven, root, [origin, head, top, state, ...], ...]
+ *     33 seals-hash      hash
  *
  * Lists of entries are flat. Integers are msgpack integers (never floats) from 0 to 2^53 - 1, sequence numbers
  * to 2^48 - 1. Origins, uids and runs are 16 lower-case hex digits as text, stamps 32; keys are text; rows are
@@ -41,7 +46,7 @@
  * PROTOCOL_ERROR; it takes time and memory in proportion to the frame.
  */
 import { checksum } from './checksum.js';
-import { SUM_BYTES } from './core/digest-sum.js';
+import { SUM_BYTES, SUM_DIGITS } from './core/digest-sum.js';
 import { assertRow, KEY_BYTES_MAX } from './core/entry.js';
 import type {
   AskSums,
@@ -55,10 +60,20 @@ import type {
   PeerPhase,
   Plan,
   Push,
+  Seals,
   Sums,
   VectorEntry,
 } from './core/messages.js';
+import { OFFERED_MAX } from './core/offers.js';
 import { isItem } from './core/reconcile-item.js';
+import {
+  FORGOTTEN,
+  REPORT_ENTRIES_MAX,
+  type ReportEntry,
+  SEALS_MAX,
+  type SealReport,
+  type SealRow,
+} from './core/seal-table.js';
 import type { MemberRow, OriginId, Records, Row } from './core/types.js';
 import { ReadmeshError } from './errors.js';
 import { FrameReader } from './frame-reader.js';
@@ -197,6 +212,14 @@ const READERS: (MessageReader | undefined)[] = [
     counter: frame.uint('counter'),
     suspect: frame.bool('suspect'),
   })),
+  reader('offer', 2, (frame) => ({
+    type: 'offer',
+    frames: readPairs(frame, 'frames', SEQ_MAX, OFFERED_MAX),
+  })),
+  reader('fetch', 2, (frame) => ({
+    type: 'fetch',
+    frames: readPairs(frame, 'frames', SEQ_MAX, OFFERED_MAX),
+  })),
 ];
 READERS[28] = reader('plan-ask', 4, (frame) => ({
   type: 'plan-ask',
@@ -277,6 +300,11 @@ function readEntries(frame: FrameReader): Entries {
     rows: records.rows,
   };
 }
+READERS[32] = reader('seals', 4, readSeals);
+READERS[33] = reader('seals-hash', 2, (frame) => ({
+  type: 'seals-hash',
+  hash: frame.hexUpTo('hash', HASH_DIGITS_MAX),
+}));
 
 function readPhase(frame: FrameReader): PeerPhase {
   return PHASES[frame.uint('phase', PHASES.length - 1)]!;
@@ -325,6 +353,42 @@ function readBeat(frame: FrameReader): Beat {
     whole: frame.bool('whole'),
     vector: readVector(frame),
   };
+}
+
+function readSeals(frame: FrameReader): Seals {
+  const reply = frame.bool('reply');
+  const rows: SealRow[] = [];
+  for (let left = frame.array('rows', SEALS_MAX, 5); left > 0; left--) {
+    const origin = frame.hex('rows', 16);
+    const head = frame.uint('rows', SEQ_MAX);
+    const seal = frame.uint('rows', SEQ_MAX);
+    if (seal < head) frame.fail('rows', 'has a seal below its head');
+    rows.push({ origin, head, seal, forgotten: frame.bool('rows'), stamp: frame.uint('rows') });
+  }
+  const reports: SealReport[] = [];
+  for (let left = frame.array('reports', FRAME_MEMBERS_MAX, 7); left > 0; left--)
+    reports.push({
+      member: frame.hex('reports', 16),
+      version: frame.uint('reports'),
+      membersHash: frame.hexUpTo('reports', HASH_DIGITS_MAX),
+      forgotten: frame.uint('reports'),
+      proven: frame.bool('reports'),
+      root: frame.hex('reports', SUM_DIGITS, true),
+      entries: readReportEntries(frame),
+    });
+  return { type: 'seals', reply, rows, reports };
+}
+
+function readReportEntries(frame: FrameReader): ReportEntry[] {
+  const entries: ReportEntry[] = [];
+  for (let left = frame.array('entries', REPORT_ENTRIES_MAX, 4); left > 0; left--) {
+    const origin = frame.hex('entries', 16);
+    const head = frame.uint('entries', SEQ_MAX);
+    const top = frame.uint('entries', SEQ_MAX);
+    if (top < head) frame.fail('entries', 'has a top below its head');
+    entries.push([origin, head, top, frame.uint('entries', FORGOTTEN) as ReportEntry[3]]);
+  }
+  return entries;
 }
 
 function readVector(frame: FrameReader): VectorEntry[] {
@@ -398,9 +462,14 @@ function readOrigins(frame: FrameReader, field: string, countMax: number): Origi
   return origins;
 }
 
-function readPairs(frame: FrameReader, field: string, max: number): [OriginId, number][] {
+function readPairs(
+  frame: FrameReader,
+  field: string,
+  max: number,
+  countMax: number = FRAME_ENTRIES_MAX,
+): [OriginId, number][] {
   const pairs: [OriginId, number][] = [];
-  for (let left = frame.array(field, FRAME_ENTRIES_MAX, 2); left > 0; left--)
+  for (let left = frame.array(field, countMax, 2); left > 0; left--)
     pairs.push([frame.hex(field, 16), frame.uint(field, max)]);
   return pairs;
 }

@@ -4,6 +4,7 @@
  * their writer encoded. Implemented by node.ts.
  */
 import type { Row, StampHex } from './core/types.js';
+import type { EncodedCache } from './encoded-cache.js';
 import type { Range, Receipt, Status } from './read-store.js';
 
 /** One operation of a write, already encoded. */
@@ -54,18 +55,27 @@ export interface VerifyReport {
   differing: { key: string; stamps: Record<string, string> }[];
 }
 
-/** Hash over all entries of one node from one snapshot. */
+/** Sums over all entries of one node, read from its disk in one snapshot. */
 export interface DigestReport {
   /** origin -> head, of the snapshot. */
   heads: Record<string, number>;
   entries: number;
-  /** 256 hashes, one per bucket of keys. */
+  /** Sums over all of them, 64 hex digits: equal on members that hold the same (core/digest-sum.ts). */
+  root: string;
+  /** Records that failed their checksum; they are in no sum. */
+  damaged: number;
+  /** 256 sums, one per bucket of keys. */
   buckets: string[];
 }
 
 export interface NodeService {
   /** Milliseconds of the node's hybrid logical clock; a client merges it before it stamps, and entries expire by it. */
   clockMs(): number;
+  /**
+   * Values that may be answered without a look at the disk, at this moment and no later; undefined while this node
+   * answers no reads from its own data. Whoever has just read a live row of it may put it there, in the same step.
+   */
+  readonly encoded?: EncodedCache | undefined;
   /** The live row; a promise only when a peer has to be asked for it. Throws NOT_READY, DAMAGED, CLOSED. */
   readRow(key: string): Row | undefined | Promise<Row | undefined>;
   readRows(keys: readonly string[]): Promise<(Row | undefined)[]>;

@@ -6,6 +6,7 @@ import { KIND_REGISTER } from '../../src/core/entry.js';
 import type { PeerMessage } from '../../src/core/messages.js';
 import type { MemberRow } from '../../src/core/types.js';
 import { CORE_DEFAULTS } from '../../src/options.js';
+import { overCap } from '../../test/simulator/caps.js';
 import { Events, Random } from './events.js';
 import { NETWORK, Network } from './network.js';
 import { ScaleNode } from './node.js';
@@ -67,7 +68,9 @@ export interface FleetReport {
 }
 
 const STEP_MS = 100;
-const WAIT_MAX_MS = 600_000;
+const WAIT_MAX_MS = 120_000;
+/** What nodes hold is looked at so often. */
+const CHECK_MS = 2_000;
 /** What a joiner sends and gets is counted for so long after all know it. */
 const JOIN_WATCH_MS = 10_000;
 
@@ -117,8 +120,20 @@ export class Fleet {
     this.run(this.plan.settleMs);
   }
 
+  /** Throws if a node ever holds more of anything than it may. */
   run(ms: number): void {
-    this.events.runUntil(this.events.now + ms);
+    const until = this.events.now + ms;
+    while (this.events.now < until) {
+      this.events.runUntil(Math.min(until, this.events.now + CHECK_MS));
+      for (const node of this.nodes) {
+        const { sizes, options } = node.core;
+        const over =
+          sizes.queuedBytes > options.pendingBytesMax
+            ? `${sizes.queuedBytes} bytes queued`
+            : overCap(node.core);
+        if (over !== undefined) throw new Error(`${node.name} holds ${over}`);
+      }
+    }
   }
 
   /** Until it holds, looked at every STEP_MS; virtual ms that took, or undefined. */
@@ -198,8 +213,11 @@ function nodeName(index: number): string {
   return `n${(Math.imul(index + 1, 0x9e3779b1) >>> 0).toString(16).padStart(8, '0')}`;
 }
 
-export function measureFleet(plan: FleetPlan, log: (text: string) => void = () => {}): FleetReport {
-  const fleet = new Fleet(plan);
+export function measureFleet(
+  plan: FleetPlan,
+  log: (text: string) => void = () => {},
+  fleet: Fleet = new Fleet(plan),
+): FleetReport {
   const say = (text: string): void =>
     log(`${plan.nodes} nodes, ${(fleet.events.now / 1000).toFixed(1)} s: ${text}`);
   fleet.start();

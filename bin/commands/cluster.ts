@@ -118,6 +118,7 @@ function renderStatus(status: Status): string {
     `up         ${duration(status.uptimeMs)}, version ${printable(status.version)}`,
     `queues     ${counted(queues.pendingRows, 'record')} (${bytes(queues.pendingBytes)}) to write, ${counted(queues.unacknowledged, 'write')} to acknowledge`,
   ];
+  lines.push(`digest     ${digestLine(status.digest)}`);
   const { restored } = status.store ?? {};
   if (restored !== undefined) {
     const ageMs = Date.now() - Date.parse(restored.takenAt);
@@ -128,6 +129,15 @@ function renderStatus(status: Status): string {
   for (const { code, message } of issues)
     lines.push(`${pc.yellow('health')}     ${code}: ${printable(message)}`);
   return `${lines.join('\n')}\n\n${renderMembers(status.members)}\n`;
+}
+
+function digestLine(digest: Status['digest']): string {
+  const { keys, builtPercent, lastProvedMs } = digest;
+  const entries = counted(keys, 'entry', 'entries');
+  if (builtPercent < 100) return `${entries}, ${builtPercent} % read`;
+  return lastProvedMs === undefined
+    ? `${entries}, not yet compared with all linked members`
+    : `${entries}, equal to all linked members ${duration(lastProvedMs)} ago`;
 }
 
 function renderMembers(members: readonly MemberStatus[]): string {

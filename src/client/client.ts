@@ -239,7 +239,13 @@ export class Client implements LightClient {
   async digest(options: { timeoutMs?: number } = {}): Promise<DigestReport> {
     const call = new ReportCall(this.#policies.inspect, OP_DIGEST);
     const report = await this.#start(call, options.timeoutMs ?? REPORT_TIMEOUT_MS);
-    return shaped<DigestReport>(report, { heads: 'object', entries: 'number', buckets: 'object' });
+    return shaped<DigestReport>(report, {
+      heads: 'object',
+      entries: 'number',
+      root: 'string',
+      damaged: 'number',
+      buckets: 'object',
+    });
   }
 
   async digestBucket(

@@ -10,6 +10,7 @@ import { FrameReader } from '../frame-reader.js';
 import { guardMsgpack } from '../msgpack-guard.js';
 import { MsgpackWriter } from '../msgpack-writer.js';
 import { HOST_DEFAULTS } from '../options.js';
+import { textOf } from '../wire-text.js';
 import { ADDRESSES_MAX, type Greeting, NAME_BYTES_MAX } from './wire.js';
 
 /** Largest frame of either direction, bytes: a whole batch and its envelope. */
@@ -111,6 +112,16 @@ export class ClientFrame extends FrameReader {
 
   key(): string {
     return this.str('key', 1, KEY_BYTES_MAX);
+  }
+
+  /** Passes over a key; returns where its bytes begin. They end at `at`. */
+  keyFrom(): number {
+    return this.strFrom('key', 1, KEY_BYTES_MAX);
+  }
+
+  /** The text of well-formed UTF-8 that was passed over. */
+  text(from: number, to: number): string {
+    return textOf(this.bytes, from, to);
   }
 
   /** Sets `from` and `to`. False for nil. */

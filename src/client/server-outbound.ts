@@ -3,8 +3,6 @@
  * how much waits for the socket, and cuts off a client that does not read.
  */
 import { WebSocket } from 'ws';
-import { stampCounterOf, stampMsOf } from '../core/entry.js';
-import type { Row } from '../core/types.js';
 import type { ReadmeshError } from '../errors.js';
 import type { MsgpackWriter } from '../msgpack-writer.js';
 import type { ClientServerOptions } from '../options.js';
@@ -72,10 +70,8 @@ export class Outbound {
   }
 
   /** A record of this stamp is in the frame. */
-  tells(row: Row): void {
-    const ms = stampMsOf(row);
+  tells(ms: number, counter: number): void {
     if (ms < this.#stampMs) return;
-    const counter = stampCounterOf(row);
     if (ms > this.#stampMs || counter > this.#stampCounter) this.#stampCounter = counter;
     this.#stampMs = ms;
   }

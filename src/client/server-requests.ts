@@ -6,7 +6,14 @@
  * never share one. A cancelled request runs to its end all the same (a write cannot be taken back); only its
  * answer is dropped, and a scan stops early.
  */
-import { KIND_REGISTER, KIND_TOMBSTONE, NO_VALUE, valueOffset } from '../core/entry.js';
+import {
+  KIND_REGISTER,
+  KIND_TOMBSTONE,
+  NO_VALUE,
+  stampCounterOf,
+  stampMsOf,
+  valueOffset,
+} from '../core/entry.js';
 import { remainingMs, TTL_MS_MAX } from '../core/expiry.js';
 import { stampFromHex } from '../core/hlc.js';
 import type { Row } from '../core/types.js';
@@ -19,9 +26,9 @@ import type { NodeService, RowScan, WriteOp, WriteRequest } from '../service.js'
 import { consecutiveStamps } from './clock.js';
 import { type ClientFrame, writeText } from './frame.js';
 import type { Outbound } from './server-outbound.js';
+import { KeyReads } from './server-reads.js';
 import {
   BUCKETS,
-  KEYS_PER_GET_MAX,
   NAME_BYTES_MAX,
   OP_DIGEST,
   OP_DIGEST_BUCKET,
@@ -42,8 +49,6 @@ import {
   TIMEOUT_MS_MAX,
 } from './wire.js';
 
-/** Keys that are looked up at once; up to as many are answered on the spot. */
-const KEYS_PER_LOOKUP = 128;
 /** Entries of a bucket in one part. */
 const ENTRIES_PER_PART = 1_000;
 
@@ -58,6 +63,7 @@ export class Requests {
   readonly #service: NodeService;
   readonly #outbound: Outbound;
   readonly #options: ClientServerOptions;
+  readonly #reads: KeyReads;
   readonly #onFault: (error: unknown) => void;
   readonly #inProgress = new Map<number, InProgress>();
   #bytes = 0;
@@ -74,6 +80,10 @@ export class Requests {
     this.#outbound = outbound;
     this.#options = options;
     this.#onFault = onFault;
+    this.#reads = new KeyReads(service, outbound, {
+      run: (id, work) => this.#run(id, 0, false, work),
+      failed: (id, error) => this.#failed(id, error),
+    });
   }
 
   has(id: number): boolean {
@@ -101,11 +111,11 @@ export class Requests {
     if (elements !== wanted) frame.fail('request', `${op} has ${elements} arguments instead of ${wanted}`);
     switch (op) {
       case OP_GET:
-        return this.#get(id, frame.key());
+        return this.#reads.get(id, frame);
       case OP_HAS:
-        return this.#has(id, frame.key());
+        return this.#reads.has(id, frame);
       case OP_GET_MANY:
-        return this.#getMany(id, readKeys(frame));
+        return this.#reads.getMany(id, frame);
       case OP_SCAN:
         return this.#scan(id, readScan(frame));
       case OP_EXPORT:
@@ -140,85 +150,6 @@ export class Requests {
     }
   }
 
-  #get(id: number, key: string): void {
-    let row: Row | undefined | Promise<Row | undefined>;
-    try {
-      row = this.#service.readRow(key);
-    } catch (error) {
-      return this.#failed(id, error);
-    }
-    if (row instanceof Promise) {
-      const asked = row;
-      return this.#run(id, 0, false, async () => {
-        const found = await asked;
-        return () => this.#value(id, found);
-      });
-    }
-    this.#value(id, row);
-  }
-
-  #value(id: number, row: Row | undefined): void {
-    if (row === undefined) return this.#outbound.done(id, 1, 1).nil();
-    const value = row.subarray(valueOffset(row));
-    this.#outbound.done(id, 1, value.length).bin(value);
-    this.#outbound.tells(row);
-  }
-
-  #has(id: number, key: string): void {
-    this.#answerNow(id, () => {
-      const row = this.#service.readRow(key);
-      const answer = (found: Row | undefined): void =>
-        void this.#outbound.done(id, 1, 1).bool(found !== undefined);
-      if (!(row instanceof Promise)) return answer(row);
-      this.#run(id, 0, false, async () => {
-        const found = await row;
-        return () => answer(found);
-      });
-    });
-  }
-
-  #getMany(id: number, keys: readonly string[]): void {
-    if (keys.length <= KEYS_PER_LOOKUP) {
-      return this.#answerNow(id, () => {
-        const rows = keys.map((key) => this.#service.readRow(key));
-        if (!rows.some((row) => row instanceof Promise)) return this.#values(id, rows as (Row | undefined)[]);
-        this.#run(id, 0, false, async () => {
-          const found = await Promise.all(rows);
-          return () => this.#values(id, found);
-        });
-      });
-    }
-    this.#run(id, 0, false, async (request) => {
-      const rows: (Row | undefined)[] = [];
-      let bytes = 0;
-      for (let i = 0; i < keys.length && bytes < PAGE_BYTES && !request.cancelled; i += KEYS_PER_LOOKUP) {
-        for (const row of await this.#service.readRows(keys.slice(i, i + KEYS_PER_LOOKUP))) {
-          rows.push(row);
-          bytes += row?.length ?? 0;
-        }
-      }
-      return () => this.#values(id, rows);
-    });
-  }
-
-  /** As many of the rows as make a page, at least one. */
-  #values(id: number, rows: readonly (Row | undefined)[]): void {
-    let bytes = 0;
-    let count = 0;
-    while (count < rows.length && (count === 0 || bytes < PAGE_BYTES))
-      bytes += (rows[count++]?.length ?? 0) + 3;
-    const writer = this.#outbound.done(id, 1, bytes);
-    writer.array(count);
-    for (let i = 0; i < count; i++) {
-      const row = rows[i];
-      if (row === undefined) writer.nil();
-      else {
-        writer.bin(row.subarray(valueOffset(row)));
-        this.#outbound.tells(row);
-      }
-    }
-  }
-
   /** `expiries`: with each value, how long it is still there. */
   #scan(id: number, { range, limit, keysOnly }: ScanRequest, expiries = false): void {
     this.#run(id, 0, true, async (request) => {
@@ -237,8 +168,8 @@ export class Requests {
           writer.str(keys[i]!);
           if (keysOnly) writer.nil();
           else {
-            writer.bin(row.subarray(valueOffset(row)));
-            this.#outbound.tells(row);
+            writer.bin(row, valueOffset(row));
+            this.#outbound.tells(stampMsOf(row), stampCounterOf(row));
           }
           if (expiries) writeTtl(writer, remainingMs(row, nowMs));
         }
@@ -385,13 +316,6 @@ async function collect(
   } finally {
     await scan.close();
   }
-}
-
-function readKeys(frame: ClientFrame): string[] {
-  const count = frame.array('keys', KEYS_PER_GET_MAX);
-  const keys: string[] = [];
-  for (let i = 0; i < count; i++) keys.push(frame.key());
-  return keys;
 }
 
 function readScan(frame: ClientFrame): ScanRequest {

@@ -3,7 +3,7 @@
  * session share one cap of bytes; the watch whose change goes past it ends with WATCH_OVERFLOW, so that its
  * reader knows that changes are missing.
  */
-import { AT_STAMP, isTombstone, kindOf, valueOffset } from '../core/entry.js';
+import { AT_STAMP, isTombstone, kindOf, stampCounterOf, stampMsOf, valueOffset } from '../core/entry.js';
 import { STAMP_BYTES } from '../core/hlc.js';
 import type { Row } from '../core/types.js';
 import { ReadmeshError } from '../errors.js';
@@ -120,7 +120,7 @@ export class SessionWatches {
     writer.array(keys.length * 4);
     for (let i = 0; i < keys.length; i++) {
       const row = rows[i]!;
-      this.#outbound.tells(row);
+      this.#outbound.tells(stampMsOf(row), stampCounterOf(row));
       writer.uint(kindOf(row));
       writer.str(keys[i]!);
       writer.bin(row.subarray(AT_STAMP, AT_STAMP + STAMP_BYTES));

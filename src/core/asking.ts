@@ -149,6 +149,10 @@ export class Asking {
     this.#forget(asked, RETRY_MS);
   }
 
+  cancel(why: string): void {
+    for (const asked of [...this.#asked.values()]) this.giveUp(asked, 'cancelled', why);
+  }
+
   /** For how long nothing has come, though it should have, ms. */
   silence(asked: Asked): number {
     const { now, options } = this.#core;

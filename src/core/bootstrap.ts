@@ -21,6 +21,7 @@ import type { Chunk, Plan } from './messages.js';
 import { Pace, Rate } from './pace.js';
 import type { Peer } from './peer.js';
 import type { Merge } from './replication.js';
+import { joinStandings, type Standing } from './standing.js';
 import type { OriginId } from './types.js';
 import { minimumOfHeads } from './version-vector.js';
 
@@ -44,6 +45,8 @@ interface StoredPlan {
   bytes: number;
   /** null: no snapshot has contributed yet. */
   heads: [OriginId, number][] | null;
+  /** What all the snapshots that contributed have in common, as to origins that were forgotten. */
+  standing: Standing | null;
 }
 
 interface StoredRange {
@@ -107,6 +110,8 @@ export class Bootstrap implements Purpose {
   #planIds = 0;
   /** All ranges are complete, and on their way to the disk. */
   #isComplete = false;
+  /** What is stored of a plan does not count any more. */
+  #isAnew = false;
   progress: BootstrapProgress | undefined;
 
   constructor(core: Core, asking: Asking, merge: Merge, lifecycle: Lifecycle) {
@@ -122,11 +127,13 @@ export class Bootstrap implements Purpose {
     const { identity, now, options, queue, timers } = core;
     if (this.#isComplete) return;
     if (this.#plan?.uid !== identity.uid) this.#recover();
-    const idle: Peer[] = [];
+    const due: Peer[] = [];
     for (const peer of peers) {
+      if (!core.sealing.standing.mayPull(peer)) continue;
       if (peer.pullNotBefore > now.mono) timers.atMost('pull', peer.pullNotBefore);
-      else if (!this.#asking.isAsking(peer)) idle.push(peer);
+      else due.push(peer);
     }
+    const idle = core.sealing.standing.bestSources(due).filter((peer) => !this.#asking.isAsking(peer));
     const waitUntil = queue.bytes > options.pendingBytesMax ? now.mono + RETRY_MS : this.#pace.freeAt;
     if (waitUntil > now.mono) return timers.atMost('pull', waitUntil);
     if (this.#plan === undefined) return this.#askPlan(idle);
@@ -135,6 +142,25 @@ export class Bootstrap implements Purpose {
       const range = this.#rangeFor(peer!);
       if (range !== undefined) this.#copy(range, peer!);
     }
+  }
+
+  /** All ranges are copied once more, by a new plan. Its sessions are over. */
+  restart(): void {
+    const { deps, queue } = this.#core;
+    const { meta } = queue.batch();
+    const stored = decodeMeta<StoredPlan>(deps.recovered.meta.get(META));
+    const count = Math.max(
+      this.#ranges.length,
+      this.#isAnew || stored === undefined ? 0 : stored.keys.length + 1,
+    );
+    meta.set(META, null);
+    for (let index = 0; index < count; index++) meta.set(`${META}.${index}`, null);
+    this.#isAnew = true;
+    this.#isComplete = false;
+    this.#plan = undefined;
+    this.#planAsked = undefined;
+    this.#ranges = [];
+    this.progress = undefined;
   }
 
   /** True: it is the plan that was waited for. */
@@ -175,7 +201,11 @@ export class Bootstrap implements Purpose {
   opened(asked: Asked): void {
     const plan = this.#plan!;
     const heads = asked.heads!;
+    const { sealing } = this.#core;
+    sealing.announced(heads.keys());
     plan.heads = [...(plan.heads === null ? heads : minimumOfHeads(new Map(plan.heads), heads))];
+    const standing = sealing.standing.of(asked.peer);
+    plan.standing = plan.standing === null ? standing : joinStandings(plan.standing, standing);
     this.#core.queue.batch().meta.set(META, encodeMeta(plan));
   }
 
@@ -186,6 +216,7 @@ export class Bootstrap implements Purpose {
 
   take(asked: Asked, chunk: Chunk, bytes: number): void {
     const range = this.#bySession.get(asked)!;
+    this.#core.sealing.learn(chunk.rows);
     this.#merge.records(chunk);
     if (chunk.keys.length > 0) range.after = chunk.keys.at(-1)!;
     range.entries += chunk.keys.length;
@@ -221,7 +252,7 @@ export class Bootstrap implements Purpose {
       this.#asking.giveUp(session, 'cancelled', 'another founding');
     this.#plan = undefined;
     this.#ranges = [];
-    if (plan === undefined || plan.uid !== identity.uid) return;
+    if (this.#isAnew || plan === undefined || plan.uid !== identity.uid) return;
     this.#divide(plan, (index) => decodeMeta<StoredRange>(deps.recovered.meta.get(`${META}.${index}`)));
   }
 
@@ -239,7 +270,7 @@ export class Bootstrap implements Purpose {
   #setOut(keys: string[], entries: number, bytes: number): void {
     const { identity, queue } = this.#core;
     this.#planAsked = undefined;
-    const plan: StoredPlan = { uid: identity.uid, keys, entries, bytes, heads: null };
+    const plan: StoredPlan = { uid: identity.uid, keys, entries, bytes, heads: null, standing: null };
     this.#divide(plan, () => undefined);
     const { meta } = queue.batch();
     meta.set(META, encodeMeta(plan));
@@ -348,10 +379,12 @@ export class Bootstrap implements Purpose {
     const progress = this.progress!;
     this.#isComplete = true;
     progress.endedMono = now.mono;
-    this.#merge.raiseHeads(new Map(this.#plan!.heads ?? []), NO_TOPS);
+    const heads = new Map(this.#plan!.heads ?? []);
+    this.#merge.raiseHeads(heads, NO_TOPS);
     const { meta } = queue.batch();
     meta.set(META, null);
     for (const { index } of this.#ranges) meta.set(`${META}.${index}`, null);
+    this.#core.sealing.bootstrapped(this.#plan!.standing ?? undefined, heads);
     this.#lifecycle.becomeReady();
   }
 

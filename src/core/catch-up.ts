@@ -39,6 +39,7 @@ export class CatchUp implements Purpose {
     const { now, options, timers, queue, counters, taken } = core;
     const candidates: Peer[] = [];
     for (const peer of peers) {
+      if (!core.sealing.standing.mayPull(peer)) continue;
       const due = this.#due(peer);
       if (due === undefined) continue;
       if (due <= now.mono) candidates.push(peer);
@@ -72,7 +73,7 @@ export class CatchUp implements Purpose {
   /** When a catch-up from this peer is due; undefined while it has nothing that we lack. */
   #due(peer: Peer): number | undefined {
     const { taken, now, options } = this.#core;
-    if (!taken.isBehind(peer.vector)) {
+    if (!taken.isBehind(peer.vector, this.#core.sealing.isCovered)) {
       peer.aheadSince = undefined;
       return this.#gapPullDue(peer);
     }

@@ -5,6 +5,7 @@
  *     links.ts        who am I connected to: handshake, dialing, one link per peer
  *     gossip.ts       what do others have: heartbeats, vectors, member table
  *     replication.ts  new writes: accept, push, relay, acknowledge
+ *     sealing.ts      origins that have ended: sealed, forgotten
  *     sessions.ts     missed writes: catch-up by dots, bootstrap by key range, and serving both; in four rooms
  *     digest.ts       does the store hold what it should: the digest tree, its build and upkeep
  *     reconcile.ts    do members with equal vectors hold the same: comparing digests, mending this node
@@ -21,6 +22,7 @@ import type { Effect, LinkId } from './io.js';
 import type { MemberTable } from './membership.js';
 import type { PeerMessage, PeerPhase } from './messages.js';
 import type { Peer } from './peer.js';
+import type { Sealing } from './sealing.js';
 import type { Timers } from './timers.js';
 import type { Instant, OriginId, Recovered, Row } from './types.js';
 import type { VersionVector } from './version-vector.js';
@@ -58,6 +60,7 @@ export type TimerName =
   | 'beat'
   | 'pulses'
   | 'announce'
+  | 'offers'
   | 'links'
   | 'pull'
   | 'acks'
@@ -75,6 +78,8 @@ export interface Identity {
   phase: LocalPhase;
   /** This node founded the cluster (rather than joined it). */
   founder: boolean;
+  /** Restored from a backup and told to join: it waits for a member to tell it who there is, and takes no writes. */
+  unmet: boolean;
 }
 
 export type Counters = Record<
@@ -82,6 +87,7 @@ export type Counters = Record<
   | 'framesReceived'
   | 'framesDuplicate'
   | 'framesRelayed'
+  | 'framesFetched'
   | 'framesDropped'
   | 'gaps'
   | 'recordsReceived'
@@ -92,6 +98,9 @@ export type Counters = Record<
   | 'futureStamps'
   | 'linksRefused'
   | 'originsMinted'
+  | 'originsSealed'
+  | 'originsForgotten'
+  | 'rebuilds'
   | 'digestDamages'
   | 'digestMismatches'
   | 'rangesRepaired'
@@ -112,6 +121,7 @@ export interface Core {
   readonly queue: WriteQueue;
   readonly acks: Acknowledgements;
   readonly members: MemberTable;
+  readonly sealing: Sealing;
   readonly detector: FailureDetector;
   readonly timers: Timers<TimerName>;
   /** By link; accepted or still shaking hands. */

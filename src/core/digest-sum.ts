@@ -6,6 +6,8 @@
  */
 import type { EntryDigest } from './entry-hash.js';
 
+/** Hex digits of both sums. */
+export const SUM_DIGITS = 64;
 /** Bytes of one digest: twice a count of 6 bytes and a sum of 16, big-endian. */
 export const SUM_BYTES = 44;
 const COUNT_RANGE = 2 ** 48;
@@ -112,7 +114,7 @@ export class DigestSum {
     return out;
   }
 
-  /** Both sums as text: 64 hex digits. */
+  /** Both sums as text: `SUM_DIGITS` hex digits. */
   get hex(): string {
     const words = [this.#d, this.#c, this.#b, this.#a, this.#h, this.#g, this.#f, this.#e];
     return words.map((word) => (word >>> 0).toString(16).padStart(8, '0')).join('');

@@ -12,6 +12,7 @@
  * leaf, its block and the root; a range is summed over whole blocks and the leaves at its two ends; finding a leaf
  * is two binary searches. A million keys are 2,000 leaves of about 200 bytes.
  */
+import { BoundIndex } from './bound-index.js';
 import { DigestSum, SUM_BYTES } from './digest-sum.js';
 import type { EntryDigest } from './entry-hash.js';
 import { compareKeys } from './key-order.js';
@@ -37,8 +38,10 @@ export class Leaf extends DigestSum {
 }
 
 interface Block {
-  leaves: Leaf[];
+  readonly leaves: readonly Leaf[];
   readonly total: DigestSum;
+  /** Made when it is first needed. */
+  index: BoundIndex | undefined;
 }
 
 interface Place {
@@ -49,6 +52,8 @@ interface Place {
 export class DigestTree {
   readonly root = new DigestSum();
   #blocks: Block[];
+  /** Of the blocks' first bounds; made when it is first needed. */
+  #index: BoundIndex | undefined;
 
   /** `leaves`: in order, the first one's bound being where the tree begins. */
   constructor(leaves: readonly Leaf[] = [new Leaf('')]) {
@@ -74,7 +79,7 @@ export class DigestTree {
   /** What the key had goes, what it has comes; either may be nothing. Returns the leaf. */
   change(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): Leaf {
     const block = this.#blocks[this.#blockOf(key)]!;
-    const leaf = block.leaves[leafIndex(block.leaves, key)]!;
+    const leaf = block.leaves[leafWithin(block, key)]!;
     if (old !== undefined) {
       leaf.remove(old);
       block.total.remove(old);
@@ -163,6 +168,7 @@ export class DigestTree {
     const behind = this.#blocks[end.block]!.leaves.slice(end.leaf);
     const blocks = blocksOf([...before, ...leaves, ...behind]);
     this.#blocks.splice(from.block, end.block - from.block + 1, ...blocks);
+    this.#index = undefined;
   }
 
   /** Joins neighbours that are small together. Those that are to be told apart stay. */
@@ -182,7 +188,9 @@ export class DigestTree {
         changed = true;
       } else merged.push(leaf);
     }
-    if (changed) this.#blocks = blocksOf(merged);
+    if (!changed) return;
+    this.#blocks = blocksOf(merged);
+    this.#index = undefined;
   }
 
   /** The leaves as they are, in a few bytes each. */
@@ -231,18 +239,12 @@ export class DigestTree {
 
   #find(key: string): Place {
     const block = this.#blockOf(key);
-    return { block, leaf: leafIndex(this.#blocks[block]!.leaves, key) };
+    return { block, leaf: leafWithin(this.#blocks[block]!, key) };
   }
 
   #blockOf(key: string): number {
-    let low = 0;
-    let high = this.#blocks.length - 1;
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (compareKeys(this.#blocks[middle]!.leaves[0]!.after, key) < 0) low = middle;
-      else high = middle - 1;
-    }
-    return low;
+    this.#index ??= new BoundIndex(this.#blocks.map(({ leaves }) => leaves[0]!.after));
+    return this.#index.find(key);
   }
 
   #boundAfter(block: number, leaf: number): string | undefined {
@@ -258,6 +260,11 @@ export class DigestTree {
       ? { block, leaf: leaf + 1 }
       : { block: block + 1, leaf: 0 };
   }
+}
+
+function leafWithin(block: Block, key: string): number {
+  block.index ??= new BoundIndex(block.leaves.map(({ after }) => after));
+  return block.index.find(key);
 }
 
 /** Which of the leaves, in order, holds the key; the first, if it lies below all of them. */
@@ -276,7 +283,7 @@ function blocksOf(leaves: readonly Leaf[]): Block[] {
   const blocks: Block[] = [];
   const size = leaves.length <= BLOCK_LEAVES_MAX ? BLOCK_LEAVES_MAX : BLOCK_LEAVES_MAX / 2;
   for (let at = 0; at < leaves.length; at += size) {
-    const block = { leaves: leaves.slice(at, at + size), total: new DigestSum() };
+    const block: Block = { leaves: leaves.slice(at, at + size), total: new DigestSum(), index: undefined };
     for (const leaf of block.leaves) block.total.addSum(leaf);
     blocks.push(block);
   }

@@ -8,8 +8,8 @@
  * what is there, everything in that range is suspect, and this doubt is stored, too, until a peer's equal root
  * removes it (reconcile.ts). A clean stop stores the leaves; the first batch after the next start removes them.
  *
- * The tree changes only once a batch is written. What is needed for that, the row that each one replaces, is kept
- * with the batch.
+ * The tree changes only once a batch is written. What is needed for that, the hashes of its rows and of those that
+ * they replace, is kept with the batch.
  */
 import type { Core } from './core.js';
 import { DigestSum, SUM_BYTES } from './digest-sum.js';
@@ -32,12 +32,6 @@ const RETRY_MS = 2_000;
 /** Surveys that wait for their turn. */
 const ORDERS_MAX = 64;
 
-interface Change {
-  readonly key: string;
-  readonly old: EntryDigest | undefined;
-  readonly now: EntryDigest | undefined;
-}
-
 export interface DigestView {
   keys: number;
   /** Both sums of all entries, 64 hex digits; empty while they are not known. */
@@ -51,7 +45,6 @@ export interface DigestView {
 
 export class Digest {
   readonly #core: Core;
-  readonly #changes = new Map<Batch, readonly Change[]>();
   /** What batches that are on their way add to the root. */
   readonly #coming = new DigestSum();
   #tree = new DigestTree();
@@ -145,19 +138,16 @@ export class Digest {
 
   /** The batch changes no more: what it will have made of the root is stored with it. In order of batches. */
   bind(batch: Batch): void {
-    const changes: Change[] = [];
-    for (const [key, { row, replaced }] of batch.rows) {
-      const old = replaced === undefined ? undefined : digestEntry(key, replaced);
-      changes.push({ key, old, now: digestEntry(key, row) });
+    for (const [key, queued] of batch.rows) {
+      const { row, replaced } = queued;
+      queued.newDigest = digestEntry(key, row);
+      this.#coming.add(queued.newDigest);
+      if (replaced === undefined) continue;
+      queued.oldDigest = digestEntry(key, replaced);
+      this.#coming.remove(queued.oldDigest);
     }
-    for (const [key, row] of batch.removals)
-      changes.push({ key, old: digestEntry(key, row), now: undefined });
-    for (const { old, now } of changes) {
-      if (old !== undefined) this.#coming.remove(old);
-      if (now !== undefined) this.#coming.add(now);
-    }
-    this.#changes.set(batch, changes);
-    if (this.#known && (changes.length > 0 || this.#dirty)) {
+    for (const [key, row] of batch.removals) this.#coming.remove(digestEntry(key, row));
+    if (this.#known && (batch.rows.size > 0 || batch.removals.size > 0 || this.#dirty)) {
       const root = this.#tree.root.copy();
       root.addSum(this.#coming);
       batch.meta.set(META_ROOT, encodeRoot(root, this.#doubt));
@@ -169,20 +159,20 @@ export class Digest {
   }
 
   landed(batch: Batch): void {
-    const changes = this.#changes.get(batch);
-    if (changes === undefined) return;
-    this.#changes.delete(batch);
-    for (const { key, old, now } of changes) {
-      if (old !== undefined) this.#coming.add(old);
-      if (now !== undefined) this.#coming.remove(now);
-      const leaf = this.#tree.change(key, old, now);
-      if (leaf.count > LEAF_KEYS_MAX) this.#grown.add(leaf);
-      this.#survey?.landed(key, old, now);
-    }
+    for (const [key, { oldDigest, newDigest }] of batch.rows) this.#change(key, oldDigest, newDigest);
+    for (const [key, row] of batch.removals) this.#change(key, digestEntry(key, row), undefined);
     if (this.#grown.size === 0 || !this.#built) return;
     const { timers, now } = this.#core;
     this.#growthDueAt = now.mono + GROWN_MS;
     timers.atMost('digest', this.#growthDueAt);
+  }
+
+  #change(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): void {
+    if (old !== undefined) this.#coming.add(old);
+    if (now !== undefined) this.#coming.remove(now);
+    const leaf = this.#tree.change(key, old, now);
+    if (leaf.count > LEAF_KEYS_MAX) this.#grown.add(leaf);
+    this.#survey?.landed(key, old, now);
   }
 
   /** The node stops in order: the leaves are stored, for the next start. */

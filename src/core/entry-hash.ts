@@ -26,82 +26,106 @@ const C2 = 0xab0e9789;
 const C3 = 0x38b34ae5;
 const C4 = 0xa1e38b93;
 
-/** The words of the entry at hand. Grows to the longest entry seen. */
-let words = new Int32Array(1_024);
+/** The four words that the blocks go into, one entry at a time. */
+const state = new Int32Array(4);
 
 export function digestEntry(key: string, row: Row): EntryDigest {
   const from = valueOffset(row);
-  const most = (key.length >> 1) + (row.length >> 2) + 24;
-  if (words.length < most) words = new Int32Array(2 * most);
-  const mortal = isTombstone(row) || expiresAtOf(row) !== undefined;
-  const end = packBytes(row, from, packFixed(key, row, packText(key)));
-  return digestWords(end, row.length - from, mortal);
+  state[0] = 0;
+  state[1] = 0;
+  state[2] = 0;
+  state[3] = 0;
+  mixText(key);
+  mixFixed(key, row);
+  mixBytes(row, from);
+  return finished(row.length - from, isTombstone(row) || expiresAtOf(row) !== undefined);
 }
 
-/** Fills up the last block of four words. */
-function pad(at: number): number {
-  let end = at;
-  for (; (end & 3) !== 0; end++) words[end] = 0;
-  return end;
+/** One block. */
+function mix(first: number, second: number, third: number, fourth: number): void {
+  let a = state[0]!;
+  let b = state[1]!;
+  let c = state[2]!;
+  let d = state[3]!;
+  let k = Math.imul(first, C1);
+  a ^= Math.imul((k << 15) | (k >>> 17), C2);
+  a = (Math.imul(((a << 19) | (a >>> 13)) + b, 5) + 0x561ccd1b) | 0;
+  k = Math.imul(second, C2);
+  b ^= Math.imul((k << 16) | (k >>> 16), C3);
+  b = (Math.imul(((b << 17) | (b >>> 15)) + c, 5) + 0x0bcaa747) | 0;
+  k = Math.imul(third, C3);
+  c ^= Math.imul((k << 17) | (k >>> 15), C4);
+  c = (Math.imul(((c << 15) | (c >>> 17)) + d, 5) + 0x96cd1c35) | 0;
+  k = Math.imul(fourth, C4);
+  d ^= Math.imul((k << 18) | (k >>> 14), C1);
+  d = (Math.imul(((d << 13) | (d >>> 19)) + a, 5) + 0x32ac3b17) | 0;
+  state[0] = a;
+  state[1] = b;
+  state[2] = c;
+  state[3] = d;
 }
 
-function packText(text: string): number {
-  const { length } = text;
-  let at = 0;
+function mixText(text: string): void {
   let i = 0;
-  for (; i + 1 < length; i += 2) words[at++] = text.charCodeAt(i) | (text.charCodeAt(i + 1) << 16);
-  if (i < length) words[at++] = text.charCodeAt(i);
-  return pad(at);
+  for (const end = text.length - 7; i < end; i += 8)
+    mix(
+      text.charCodeAt(i) | (text.charCodeAt(i + 1) << 16),
+      text.charCodeAt(i + 2) | (text.charCodeAt(i + 3) << 16),
+      text.charCodeAt(i + 4) | (text.charCodeAt(i + 5) << 16),
+      text.charCodeAt(i + 6) | (text.charCodeAt(i + 7) << 16),
+    );
+  if (i < text.length)
+    mix(lastUnits(text, i), lastUnits(text, i + 2), lastUnits(text, i + 4), lastUnits(text, i + 6));
 }
 
-function packFixed(key: string, row: Row, from: number): number {
-  let at = from;
+function mixFixed(key: string, row: Row): void {
   const expiry = expiresAtOf(row);
-  words[at++] = kindOf(row) | (expiry === undefined ? 0 : 0x100);
-  for (let i = AT_STAMP; i < AT_STAMP + 16; i += 4)
-    words[at++] = row[i]! | (row[i + 1]! << 8) | (row[i + 2]! << 16) | (row[i + 3]! << 24);
-  words[at++] = expiry === undefined ? 0 : expiry | 0;
-  words[at++] = expiry === undefined ? 0 : (expiry / 0x1_0000_0000) | 0;
-  words[at++] = key.length;
-  return at;
+  mix(
+    kindOf(row) | (expiry === undefined ? 0 : 0x100),
+    word(row, AT_STAMP),
+    word(row, AT_STAMP + 4),
+    word(row, AT_STAMP + 8),
+  );
+  mix(
+    word(row, AT_STAMP + 12),
+    expiry === undefined ? 0 : expiry | 0,
+    expiry === undefined ? 0 : (expiry / 0x1_0000_0000) | 0,
+    key.length,
+  );
 }
 
-function packBytes(row: Row, from: number, to: number): number {
-  let at = to;
+function mixBytes(row: Row, from: number): void {
   let i = from;
-  for (const end = row.length - 3; i < end; i += 4)
-    words[at++] = row[i]! | (row[i + 1]! << 8) | (row[i + 2]! << 16) | (row[i + 3]! << 24);
-  if (i < row.length) {
-    let word = 0;
-    for (let shift = 0; i < row.length; i++, shift += 8) word |= row[i]! << shift;
-    words[at++] = word;
-  }
-  return pad(at);
+  for (const end = row.length - 15; i < end; i += 16)
+    mix(word(row, i), word(row, i + 4), word(row, i + 8), word(row, i + 12));
+  if (i < row.length)
+    mix(lastBytes(row, i), lastBytes(row, i + 4), lastBytes(row, i + 8), lastBytes(row, i + 12));
 }
 
-function digestWords(count: number, valueBytes: number, mortal: boolean): EntryDigest {
-  let a = 0;
-  let b = 0;
-  let c = 0;
-  let d = 0;
-  for (let i = 0; i < count; i += 4) {
-    let k = Math.imul(words[i]!, C1);
-    a ^= Math.imul((k << 15) | (k >>> 17), C2);
-    a = (Math.imul(((a << 19) | (a >>> 13)) + b, 5) + 0x561ccd1b) | 0;
-    k = Math.imul(words[i + 1]!, C2);
-    b ^= Math.imul((k << 16) | (k >>> 16), C3);
-    b = (Math.imul(((b << 17) | (b >>> 15)) + c, 5) + 0x0bcaa747) | 0;
-    k = Math.imul(words[i + 2]!, C3);
-    c ^= Math.imul((k << 17) | (k >>> 15), C4);
-    c = (Math.imul(((c << 15) | (c >>> 17)) + d, 5) + 0x96cd1c35) | 0;
-    k = Math.imul(words[i + 3]!, C4);
-    d ^= Math.imul((k << 18) | (k >>> 14), C1);
-    d = (Math.imul(((d << 13) | (d >>> 19)) + a, 5) + 0x32ac3b17) | 0;
-  }
-  a ^= valueBytes;
-  b ^= valueBytes;
-  c ^= valueBytes;
-  d ^= valueBytes;
+function word(row: Row, at: number): number {
+  return row[at]! | (row[at + 1]! << 8) | (row[at + 2]! << 16) | (row[at + 3]! << 24);
+}
+
+/** A word of what may end within it, or have ended before. */
+function lastBytes(row: Row, at: number): number {
+  const left = row.length - at;
+  if (left >= 4) return word(row, at);
+  let last = 0;
+  for (let i = 0; i < left; i++) last |= row[at + i]! << (8 * i);
+  return last;
+}
+
+function lastUnits(text: string, at: number): number {
+  const left = text.length - at;
+  if (left <= 0) return 0;
+  return left === 1 ? text.charCodeAt(at) : text.charCodeAt(at) | (text.charCodeAt(at + 1) << 16);
+}
+
+function finished(valueBytes: number, mortal: boolean): EntryDigest {
+  let a = state[0]! ^ valueBytes;
+  let b = state[1]! ^ valueBytes;
+  let c = state[2]! ^ valueBytes;
+  let d = state[3]! ^ valueBytes;
   a = (a + b + c + d) | 0;
   b = finish((b + a) | 0);
   c = finish((c + a) | 0);

@@ -73,16 +73,16 @@ export class FailureDetector {
     if (window !== undefined && window.every !== every) this.#expect(window, every);
   }
 
-  /** Another member has lost it: suspected until it is heard again. */
+  /** Another member has lost it: suspected until it is heard again, even if it never was heard here. */
   accuse(id: string): void {
-    const window = this.#windows.get(id);
-    if (window !== undefined) window.accused = true;
+    if (!this.#windows.has(id)) this.heard(id, Number.NEGATIVE_INFINITY);
+    this.#windows.get(id)!.accused = true;
   }
 
   /** Milliseconds since it was last heard; undefined when never. */
   silence(id: string, now: number): number | undefined {
     const window = this.#windows.get(id);
-    return window === undefined ? undefined : now - window.last;
+    return window === undefined || window.last === Number.NEGATIVE_INFINITY ? undefined : now - window.last;
   }
 
   /** This node could not listen for `lagMs` before `now`. */

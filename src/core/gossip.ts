@@ -27,12 +27,10 @@ const ANNOUNCE_MS = 100;
 /** Members that pulse within one beat, all together. */
 const PULSES_PER_BEAT = 10;
 /**
- * A pulse counts as come only this much later, ms, and by this share of the link's round trip: about what a hop
- * costs on average by the packets that are lost on it, and more than that for far ones, so that one frame crosses
- * an ocean rather than many.
+ * A pulse counts as come, and goes on, only this much later, ms: about what a hop costs on average by the packets
+ * that are lost on it, so that a way with fewer hops is preferred to one that is a few milliseconds shorter.
  */
 const HOP_MS = 5;
-const HOP_ROUND_TRIPS = 0.25;
 /** The first pulse comes within this many beats of the start; then the interval doubles until it is the usual one. */
 const FIRST_PULSE_BEATS = 10;
 /** A longer vector is greeted with by its hash; whoever's differs asks for the whole. */
@@ -48,7 +46,7 @@ interface Copy {
 
 interface HeldPulse {
   readonly pulse: Pulse;
-  first: Copy;
+  readonly first: Copy;
   readonly others: Copy[];
 }
 
@@ -79,6 +77,11 @@ export class Gossip {
     this.#trees = trees;
   }
 
+  /** Members whose pulses are known, and those on hold. */
+  get sizes(): { pulses: number; held: number } {
+    return { pulses: this.#pulses.size, held: this.#held.size };
+  }
+
   start(): void {
     const { timers, now, options } = this.#core;
     timers.set('beat', now.mono + this.#core.jitter(options.beatMs));
@@ -91,11 +94,13 @@ export class Gossip {
     this.#lost.delete(peer.origin);
     this.#beat(peer, this.#core.written.size <= GREETED_ENTRIES_MAX);
     this.#tellMembers(peer, false);
+    this.#core.sealing.greet(peer);
   }
 
   /** The link is gone; `lost`: not by our own choice. */
   gone(peer: Peer, lost: boolean): void {
     const { detector, now } = this.#core;
+    this.#core.sealing.gone(peer);
     if (!isSparse(this.#core)) return;
     detector.expect(peer.origin, this.#pulseMs);
     if (lost && peer.dialed !== undefined) this.#lost.set(peer.origin, Math.min(now.mono, peer.heardAt));
@@ -112,6 +117,7 @@ export class Gossip {
     core.timers.set('beat', core.now.mono + core.options.beatMs);
     this.#reclaimName();
     for (const peer of core.linked()) this.#beat(peer, false);
+    core.sealing.beat();
     if (!isSparse(core)) return;
     if (core.now.mono >= this.#pulseAt) this.#pulse(0);
     this.#accuse();
@@ -220,7 +226,8 @@ export class Gossip {
   #tellMembers(peer: Peer, all: boolean): void {
     const { members, identity, config } = this.#core;
     if (identity.uid === '') return;
-    const rows = all ? members.rows() : members.rows().filter((row) => row.name === config.name);
+    const own = members.row(config.name);
+    const rows = all ? members.rows() : own === undefined ? [] : [own];
     this.#core.send(peer, { type: 'members', rows, removed: all ? members.removed() : [] });
   }
 
@@ -296,21 +303,15 @@ export class Gossip {
   }
 
   #copy(from: Peer): Copy {
-    const { now } = this.#core;
-    return { from, at: now.mono + HOP_MS + HOP_ROUND_TRIPS * (from.roundTripMs ?? 0) };
+    return { from, at: this.#core.now.mono + HOP_MS };
   }
 
   /** One more copy of the newest pulse. */
   #compete(peer: Peer, origin: OriginId): void {
     const copy = this.#copy(peer);
     const held = this.#held.get(origin);
-    if (held === undefined) return this.#trees.followed(peer, origin, copy.at);
-    if (copy.at >= held.first.at) held.others.push(copy);
-    else {
-      held.others.push(held.first);
-      held.first = copy;
-      this.#core.timers.atMost('pulses', copy.at);
-    }
+    if (held === undefined) this.#trees.followed(peer, origin, copy.at);
+    else held.others.push(copy);
   }
 
   #take(from: Peer, pulse: Pulse): void {

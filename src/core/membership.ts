@@ -60,6 +60,11 @@ export class MemberTable {
     return [...this.#rows.values()];
   }
 
+  /** Of that name, though it may have been removed. */
+  row(name: string): MemberRow | undefined {
+    return this.#rows.get(name);
+  }
+
   removed(): OriginId[] {
     return [...this.#removed];
   }

@@ -5,6 +5,7 @@
  * A link begins with one `hello` from each side; nothing else is accepted before it. `refuse` says why a link
  * is closed. All integers are non-negative and below 2^53; times are milliseconds.
  */
+import type { SealReport, SealRow } from './seal-table.js';
 import type { MemberRow, OriginId, Row } from './types.js';
 
 /** Where a node stands, as its peers see it. */
@@ -103,6 +104,18 @@ export interface Graft {
   readonly origins: readonly OriginId[];
 }
 
+/** The sender has passed on these frames, each named by its end: ask for what does not come by itself. */
+export interface Offer {
+  readonly type: 'offer';
+  readonly frames: readonly (readonly [origin: OriginId, to: number])[];
+}
+
+/** Asks for frames that were offered. What is no longer kept is not answered. */
+export interface Fetch {
+  readonly type: 'fetch';
+  readonly frames: readonly (readonly [origin: OriginId, to: number])[];
+}
+
 /**
  * A sign of life of one member, flooded over every link of a mesh that is not full: the higher counter is the
  * newer, and of equal ones the suspicion. Whoever finds itself suspected answers with a higher counter.
@@ -113,6 +126,21 @@ export interface Pulse {
   readonly counter: number;
   /** Not from the member itself: a neighbour has lost its link to it, and cannot reach it again. */
   readonly suspect: boolean;
+}
+
+/** Origins that have ended, and what members reported of them, whole or in part; both merge. */
+export interface Seals {
+  readonly type: 'seals';
+  /** Asks for all that the receiver has. */
+  readonly reply: boolean;
+  readonly rows: readonly SealRow[];
+  readonly reports: readonly SealReport[];
+}
+
+/** Hash of the sender's rows and reports, while there is anything to settle. */
+export interface SealsHash {
+  readonly type: 'seals-hash';
+  readonly hash: string;
 }
 
 /** Opens a catch-up session by dots: everything above `heads`, from one snapshot. */
@@ -256,7 +284,11 @@ export type PeerMessage =
   | Ack
   | Prune
   | Graft
+  | Offer
+  | Fetch
   | Pulse
+  | Seals
+  | SealsHash
   | Pull
   | PullRange
   | SessionOpened

@@ -55,6 +55,8 @@ export class Neighbours {
   /** The member table's list, and what of it can be dialed: to filter it once per change. */
   #active: readonly MemberRow[] = [];
   #dialable: readonly MemberRow[] = [];
+  /** Where this node's successor in the ring of names stands in it. */
+  #successor = 0;
 
   constructor(core: Core, dialing: Dialing) {
     this.#core = core;
@@ -100,10 +102,9 @@ export class Neighbours {
   /** The next member in the ring of names, and those after it while it does not answer. */
   #ringSuccessors(linked: ReadonlySet<string>): MemberRow[] {
     const others = this.#others();
-    const start = others.findIndex((row) => row.name > this.#core.config.name);
     const out: MemberRow[] = [];
     for (let i = 0; i < others.length; i++) {
-      const row = others[(Math.max(start, 0) + i) % others.length]!;
+      const row = others[(this.#successor + i) % others.length]!;
       if (linked.has(row.name)) break;
       out.push(row);
       if (this.#dialing.failures(row) < REDIALS_MAX) break;
@@ -182,6 +183,10 @@ export class Neighbours {
       const { name } = this.#core.config;
       this.#active = active;
       this.#dialable = active.filter((row) => row.name !== name && row.address !== '');
+      this.#successor = Math.max(
+        this.#dialable.findIndex((row) => row.name > name),
+        0,
+      );
     }
     return this.#dialable;
   }

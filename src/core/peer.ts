@@ -4,6 +4,9 @@ import type { Hello, PeerPhase } from './messages.js';
 import type { OriginId } from './types.js';
 import { VersionVector } from './version-vector.js';
 
+/** Frames that one peer is remembered to have. */
+export const OFFERED_REMEMBERED_MAX = 1_024;
+
 export class Peer {
   readonly link: LinkId;
   /** The address that was dialed, or undefined for an inbound link. */
@@ -22,6 +25,8 @@ export class Peer {
   readonly dirty = new Set<OriginId>();
   /** Origins whose frames we get sooner from elsewhere: the peer is told with the next beat. */
   readonly unwanted = new Set<OriginId>();
+  /** Frames that it said it has (offers.ts), the latest of them. */
+  readonly offered = new Set<string>();
   /** Monotonic ms of the last sign of life. */
   heardAt: number;
   /** Since when it is known to have something that we lack. */
@@ -49,6 +54,15 @@ export class Peer {
     this.dialed = dialed;
     this.openedAt = now;
     this.heardAt = now;
+  }
+
+  remember(frame: string): void {
+    this.offered.add(frame);
+    if (this.offered.size <= OFFERED_REMEMBERED_MAX) return;
+    for (const oldest of this.offered) {
+      this.offered.delete(oldest);
+      return;
+    }
   }
 
   get origin(): OriginId {

@@ -133,6 +133,7 @@ export class Reconcile {
     const { written } = this.#core;
     for (const peer of this.#core.partners()) {
       if (peer.phase !== 'ready' || peer.congested || peer.vector.hash !== written.hash) continue;
+      if (!this.#core.sealing.standing.mayCompare(peer)) continue;
       const state = this.#state(peer);
       state.beats += 1;
       if (state.sent !== this.#pair() || state.beats >= ROOT_BEATS) this.#sendRoot(peer, state);
@@ -143,6 +144,7 @@ export class Reconcile {
     const { written, identity, now } = this.#core;
     if (identity.uid === '' || peer.clusterUid !== identity.uid) return;
     if (!this.#isAtRest() || message.vectorHash !== written.hash) return;
+    if (!this.#core.sealing.standing.mayCompare(peer)) return;
     const state = this.#state(peer);
     const theirs = DigestSum.read(message.root);
     if (!theirs.equals(this.#digest.tree.root)) return this.#mismatch(peer, state, theirs);
@@ -312,7 +314,7 @@ export class Reconcile {
   #list(run: Run, span: KeySpan): void {
     const { peer } = run;
     // What it claimed before it is asked: a later claim may cover what the answer was too early for.
-    const heads = new Map(peer.vector.heads());
+    const heads = this.#core.sealing.above(new Map(peer.vector.heads()));
     const mine: string[] = [];
     let theirs: Entries | undefined;
     let read = false;
@@ -349,7 +351,7 @@ export class Reconcile {
     span: KeySpan,
     lists: { theirs: Entries; mine: readonly string[]; heads: ReadonlyMap<OriginId, number> },
   ): void {
-    const { written, queue, options } = this.#core;
+    const { written, queue, options, sealing } = this.#core;
     const { theirs, mine, heads } = lists;
     const { reached } = theirs;
     if (reached !== null) run.lists.push({ after: reached, to: span.to });
@@ -358,7 +360,10 @@ export class Reconcile {
     const told = new Set(theirs.keys);
     theirs.items.forEach((item, i) => {
       const key = theirs.keys[i]!;
-      if (!isPresent(item) || queue.isRemoving(key) || written.head(itemOrigin(item)) < itemSeq(item)) return;
+      if (!isPresent(item) || queue.isRemoving(key)) return;
+      // Dots of forgotten origins are held by everybody, though no vector says so.
+      const origin = itemOrigin(item);
+      if (written.head(origin) < itemSeq(item) && !sealing.isOver(origin)) return;
       const row = this.#core.current(key);
       if (row === undefined) {
         const votes = { holds: isSuspect(item) ? 0 : 1, lacks: this.#digest.isSuspect(key) ? 0 : 1 };
@@ -386,11 +391,16 @@ export class Reconcile {
     if (conflicts.length === 0) return this.#decide(run, conflicts, fetch);
     const voters = this.#core
       .partners()
-      .filter((peer) => peer.phase === 'ready' && this.#core.members.isMember(peer.origin));
+      .filter(
+        (peer) =>
+          peer.phase === 'ready' &&
+          this.#core.members.isMember(peer.origin) &&
+          this.#core.sealing.standing.mayCompare(peer),
+      );
     const keys = conflicts.map(({ key }) => key);
     let open = voters.length;
     for (const peer of voters) {
-      const heads = new Map(peer.vector.heads());
+      const heads = this.#core.sealing.above(new Map(peer.vector.heads()));
       const isAsked = ({ mine }: Conflict): boolean => mine || peer !== run.peer;
       this.#ask(peer, askKeys(keys, false), (answer) => {
         if (answer?.type === 'entries' && answer.items.length === keys.length)

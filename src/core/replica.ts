@@ -20,10 +20,12 @@ import { Lifecycle } from './lifecycle.js';
 import { Links } from './links.js';
 import { MemberTable } from './membership.js';
 import type { PeerMessage } from './messages.js';
+import { Offers } from './offers.js';
 import type { Peer } from './peer.js';
 import { Reconcile } from './reconcile.js';
 import { ReconcileAnswers } from './reconcile-answers.js';
 import { Merge, Replication } from './replication.js';
+import { Sealing } from './sealing.js';
 import { Sessions } from './sessions.js';
 import { Timers } from './timers.js';
 import { Trees } from './trees.js';
@@ -36,6 +38,7 @@ const NO_COUNTS: Counters = {
   framesReceived: 0,
   framesDuplicate: 0,
   framesRelayed: 0,
+  framesFetched: 0,
   framesDropped: 0,
   gaps: 0,
   recordsReceived: 0,
@@ -46,6 +49,9 @@ const NO_COUNTS: Counters = {
   futureStamps: 0,
   linksRefused: 0,
   originsMinted: 0,
+  originsSealed: 0,
+  originsForgotten: 0,
+  rebuilds: 0,
   digestDamages: 0,
   digestMismatches: 0,
   rangesRepaired: 0,
@@ -61,6 +67,23 @@ export interface MemberView extends MemberRow {
   readonly lastHeardMs: number | undefined;
 }
 
+export interface Sizes {
+  readonly queuedRows: number;
+  readonly queuedBytes: number;
+  readonly links: number;
+  /** Rows and removals of the member table. */
+  readonly members: number;
+  /** Origins with a tree, members with a pulse, and pulses that are held for a moment. */
+  readonly branches: number;
+  readonly pulses: number;
+  readonly held: number;
+  /** Frames kept to be fetched, and frames waited for; the most that one peer is remembered to have. */
+  readonly keptFrames: number;
+  readonly keptBytes: number;
+  readonly awaited: number;
+  readonly offeredByOne: number;
+}
+
 export class ReplicaCore implements Core {
   readonly config: ReplicaConfig;
   readonly deps: ReplicaDeps;
@@ -72,6 +95,7 @@ export class ReplicaCore implements Core {
   readonly queue: WriteQueue;
   readonly acks: Acknowledgements;
   readonly members = new MemberTable();
+  readonly sealing: Sealing;
   readonly detector: FailureDetector;
   readonly timers = new Timers<TimerName>();
   readonly peers = new Map<LinkId, Peer>();
@@ -82,6 +106,7 @@ export class ReplicaCore implements Core {
   readonly #links: Links;
   readonly #gossip: Gossip;
   readonly #trees: Trees;
+  readonly #offers: Offers;
   readonly #replication: Replication;
   readonly #sessions: Sessions;
   readonly #digest: Digest;
@@ -100,14 +125,26 @@ export class ReplicaCore implements Core {
     this.config = config;
     this.deps = deps;
     this.options = config.options;
-    this.identity = { uid: '', origin: this.randomId(), phase: 'new', founder: false };
+    this.identity = { uid: '', origin: this.randomId(), phase: 'new', founder: false, unmet: false };
     this.hlc = new Hlc(config.options.maxClockDriftMs, deps.recovered.hlc);
     this.#storedHlc = { ...deps.recovered.hlc };
     for (const [origin, head] of deps.recovered.heads) this.#recover(origin, head, head);
-    for (const [origin, top] of deps.recovered.tops) this.#recover(origin, 0, top);
-    this.queue = new WriteQueue(config.options.commitRowsMax, config.options.commitBytesMax);
+    for (const [origin, top] of deps.recovered.tops)
+      if (deps.recovered.heads.has(origin)) this.#recover(origin, 0, top);
+    const { commitRowsMax, commitBytesMax } = config.options;
+    // Not by the vector: records of origins that are forgotten are not in it.
+    const isEmpty = deps.recovered.heads.size === 0 && deps.recovered.tops.size === 0;
+    this.queue = new WriteQueue(commitRowsMax, commitBytesMax, isEmpty);
     this.acks = new Acknowledgements((effect) => this.emit(effect));
     this.detector = new FailureDetector(config.options.beatMs);
+    this.sealing = new Sealing(this, {
+      onMissed: () => {
+        this.#sessions.restart();
+        this.#lifecycle.rebuild();
+      },
+      onDoubt: () => this.#sessions.restart(),
+      root: () => (this.#digest.built && !this.#digest.view.doubt ? this.#digest.view.root : ''),
+    });
     const merge = new Merge(this);
     this.#digest = new Digest(this);
     this.#reconcile = new Reconcile(this, this.#digest, merge);
@@ -121,7 +158,8 @@ export class ReplicaCore implements Core {
       onGone: (peer, lost) => this.#gone(peer, lost),
     });
     this.#trees = new Trees(this);
-    this.#replication = new Replication(this, merge, this.#trees);
+    this.#offers = new Offers(this);
+    this.#replication = new Replication(this, merge, this.#trees, this.#offers);
     this.#gossip = new Gossip(this, this.#lifecycle, this.#links, this.#trees, (peer) =>
       this.#replication.resend(peer),
     );
@@ -135,6 +173,7 @@ export class ReplicaCore implements Core {
     this.#watchClock();
     this.#take(input);
     this.#launch();
+    this.#prepare();
     const wakeAt = this.timers.next();
     if (wakeAt !== this.#wakeAt) {
       this.#wakeAt = wakeAt;
@@ -147,11 +186,6 @@ export class ReplicaCore implements Core {
 
   get ready(): boolean {
     return this.identity.phase === 'ready';
-  }
-
-  /** Restored from a backup, and has met no member of its cluster since: it takes no writes. */
-  get unmet(): boolean {
-    return this.#lifecycle.unmet;
   }
 
   get bootstrap(): BootstrapProgress | undefined {
@@ -194,7 +228,23 @@ export class ReplicaCore implements Core {
     if (!this.ready) return false;
     const heard = this.partners().filter((peer) => peer.beatAt >= mono && this.members.isMember(peer.origin));
     if ((heard.length + 1) * 2 <= this.members.active().length) return false;
-    return heard.every((peer) => !this.written.isBehind(peer.vector));
+    return heard.every((peer) => !this.written.isBehind(peer.vector, this.sealing.isCovered));
+  }
+
+  /** How much there is of everything that members, links and traffic make grow; each has its cap. */
+  get sizes(): Sizes {
+    let offeredByOne = 0;
+    for (const peer of this.peers.values()) offeredByOne = Math.max(offeredByOne, peer.offered.size);
+    return {
+      queuedRows: this.queue.rows,
+      queuedBytes: this.queue.bytes,
+      links: this.linked().length,
+      members: this.members.known,
+      branches: this.#trees.size,
+      ...this.#gossip.sizes,
+      ...this.#offers.sizes,
+      offeredByOne,
+    };
   }
 
   memberViews(): MemberView[] {
@@ -257,6 +307,7 @@ export class ReplicaCore implements Core {
   }
 
   current(key: string): Row | undefined {
+    if (this.queue.isNew(key)) return undefined;
     if (this.queue.isRemoving(key)) return this.queue.pending(key);
     return this.queue.pending(key) ?? this.deps.lookup(key);
   }
@@ -293,13 +344,18 @@ export class ReplicaCore implements Core {
         return;
       case 'message':
         return this.#message(input.link, input.message);
-      case 'persisted':
-        return this.#landed(this.queue.landed(input.batch));
+      case 'persisted': {
+        const batch = this.queue.landed(input.batch);
+        // Before all that follows from it, thousands of answers for instance: the disk does not wait meanwhile.
+        this.#launch();
+        return this.#landed(batch);
+      }
       case 'persist-failed':
         return this.#storeFailed(input.message);
       case 'tick':
         return this.#tick();
       case 'start':
+        this.sealing.start();
         this.#lifecycle.start();
         this.#gossip.start();
         this.#digest.start();
@@ -344,8 +400,10 @@ export class ReplicaCore implements Core {
       if (timer === 'beat') {
         this.#gossip.beat();
         this.#reconcile.beat();
+        this.#offers.sweep();
       } else if (timer === 'announce') this.#gossip.announce();
       else if (timer === 'pulses') this.#gossip.relayPulses();
+      else if (timer === 'offers') this.#offers.tick();
       else if (timer === 'links' || timer === 'founding') this.#links.reconcile();
       else if (timer === 'pull') this.#sessions.evaluate();
       else if (timer === 'sessions') this.#sessions.sweep();
@@ -375,6 +433,11 @@ export class ReplicaCore implements Core {
         return this.#gossip.onMembers(peer, message);
       case 'resend':
         return this.#gossip.onResend(peer, message);
+      case 'seals':
+        this.sealing.onSeals(peer, message);
+        return this.#sessions.evaluate();
+      case 'seals-hash':
+        return this.sealing.onSealsHash(peer, message.hash);
       case 'push':
         if (this.#mayMerge()) this.#replication.onPush(peer, message);
         return;
@@ -386,6 +449,10 @@ export class ReplicaCore implements Core {
         return this.#trees.pruned(peer, message.origins);
       case 'graft':
         return this.#trees.grafted(peer, message.origins);
+      case 'offer':
+        return this.#offers.onOffer(peer, message);
+      case 'fetch':
+        return this.#offers.onFetch(peer, message);
       case 'pulse':
         return this.#gossip.onPulse(peer, message);
       case 'pull':
@@ -477,12 +544,14 @@ export class ReplicaCore implements Core {
     // A batch after a failed one may be lost however well it seems to be written.
     if (this.identity.phase === 'failed') return;
     const batch = this.queue.launch();
-    if (batch !== undefined) {
-      if (!batch.announced) this.#bind(batch);
-      this.emit({ type: 'persist', batch });
-    }
+    if (batch === undefined) return;
+    if (!batch.announced) this.#bind(batch);
+    this.emit({ type: 'persist', batch });
+  }
+
+  #prepare(): void {
     const next = this.queue.upcoming();
-    if (next === undefined) return;
+    if (next === undefined || this.identity.phase === 'failed') return;
     this.#bind(next);
     this.emit({ type: 'prepare', batch: next });
   }
@@ -505,6 +574,10 @@ export class ReplicaCore implements Core {
     for (const [origin, head] of batch.heads)
       if (this.written.raise(origin, head, head)) changed.push(origin);
     for (const [origin, top] of batch.tops) if (this.written.raise(origin, 0, top)) changed.push(origin);
+    for (const origin of batch.forgets) {
+      this.written.drop(origin);
+      changed.push(origin);
+    }
     this.#digest.landed(batch);
     this.#tellChanges(batch);
     this.#replication.landed(batch);
@@ -531,7 +604,6 @@ export class ReplicaCore implements Core {
   #storeFailed(message: string): void {
     this.identity.phase = 'failed';
     this.queue.drop();
-    this.#replication.drop();
     this.acks.failAll(
       'STORE_FAILED',
       `the store failed, so the outcome is unknown (${message}): retry with the same stamp`,
@@ -579,7 +651,7 @@ export class ReplicaCore implements Core {
       throw new ReadmeshError('REMOVED', 'this node was removed from its cluster: ask another');
     if (phase === 'failed')
       throw new ReadmeshError('STORE_FAILED', 'the store of this node has failed: ask another');
-    if (this.#lifecycle.unmet)
+    if (this.identity.unmet)
       throw new ReadmeshError(
         'NOT_READY',
         'this node was restored from a backup and has met no member of its cluster yet: ask another, or start it without --join if there is no other',

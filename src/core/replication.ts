@@ -29,6 +29,7 @@ import {
 import { stampCounter, stampFromHex, stampMs } from './hlc.js';
 import type { LocalOp, LocalWrite } from './io.js';
 import type { Push } from './messages.js';
+import type { Offers } from './offers.js';
 import type { Peer } from './peer.js';
 import type { Trees } from './trees.js';
 import type { OriginId, Records, Row, StampHex } from './types.js';
@@ -73,30 +74,34 @@ export class Merge {
     const batch = core.queue.batch(1, key.length + row.length);
     core.queue.put(batch, key, row, current, false, quiet);
     const { origin, seq } = dotOf(row);
-    core.taken.raise(origin, 0, seq);
+    if (core.sealing.isForgotten(origin)) batch.tops.delete(origin);
+    else this.#raiseTop(batch, origin, seq);
     core.counters.recordsApplied += 1;
   }
 
   /** In the batch of what was merged last, or a later one. */
   raiseHeads(heads: ReadonlyMap<OriginId, number>, tops: ReadonlyMap<OriginId, number>): void {
-    const { queue, taken } = this.#core;
+    const { queue, taken, sealing } = this.#core;
     const batch = queue.batch();
     for (const [origin, head] of heads) {
-      if (head <= taken.head(origin)) continue;
+      if (head <= taken.head(origin) || sealing.isCovered(origin, head)) continue;
+      sealing.revive(origin);
       taken.raise(origin, head, head);
       queue.raiseHead(batch, origin, head);
     }
     for (const [origin, top] of tops) {
-      taken.raise(origin, 0, top);
-      if (top > (batch.tops.get(origin) ?? 0)) batch.tops.set(origin, top);
+      if (sealing.isCovered(origin, top)) continue;
+      sealing.revive(origin);
+      this.#raiseTop(batch, origin, top);
     }
   }
-}
 
-interface Acceptance {
-  readonly writes: PendingWrite[];
-  /** Records that answer writes which changed nothing. */
-  readonly covers: Map<string, Row>;
+  #raiseTop(batch: Batch, origin: OriginId, top: number): void {
+    const { queue, taken } = this.#core;
+    if (!taken.has(origin)) queue.startHead(batch, origin);
+    taken.raise(origin, 0, top);
+    if (top > (batch.tops.get(origin) ?? 0)) batch.tops.set(origin, top);
+  }
 }
 
 export class Replication {
@@ -104,13 +109,14 @@ export class Replication {
   readonly #merge: Merge;
   readonly #acks: Acknowledgements;
   readonly #trees: Trees;
-  readonly #accepted = new Map<Batch, Acceptance>();
+  readonly #offers: Offers;
 
-  constructor(core: Core, merge: Merge, trees: Trees) {
+  constructor(core: Core, merge: Merge, trees: Trees, offers: Offers) {
     this.#core = core;
     this.#merge = merge;
     this.#acks = core.acks;
     this.#trees = trees;
+    this.#offers = offers;
   }
 
   // Local writes.
@@ -123,12 +129,11 @@ export class Replication {
     let bytes = 0;
     for (const op of write.ops) bytes += op.key.length + op.value.length + 64;
     const batch = queue.batch(write.ops.length, bytes);
-    const acceptance = this.#acceptance(batch);
     let superseded = false;
     let answer: Row = NO_VALUE;
     let givenStamp: StampHex | undefined;
     for (const op of write.ops) {
-      answer = this.#apply(batch, acceptance, op);
+      answer = this.#apply(batch, op);
       givenStamp = op.stamp;
       // A stamp that this node gave is only known from the record that won, or is that of the one that covers it.
       superseded ||= givenStamp !== undefined && givenStamp !== stampHexOf(answer);
@@ -144,7 +149,7 @@ export class Replication {
       done: false,
       group: undefined,
     };
-    acceptance.writes.push(pending);
+    batch.writes.push(pending);
     this.#acks.accept(pending);
     core.timers.atMost('acks', pending.deadline);
     if (batch.ownTo > 0) queue.raiseHead(batch, identity.origin, batch.ownTo);
@@ -190,7 +195,7 @@ export class Replication {
     }
     const seen = taken.top(push.origin) >= push.to;
     this.#merge.records(push);
-    if (!covered && push.to > push.from) {
+    if (!covered && push.to > push.from && !core.sealing.isOver(push.origin)) {
       if (taken.head(push.origin) >= push.from) {
         taken.raise(push.origin, push.to, push.to);
         queue.raiseHead(queue.batch(), push.origin, push.to);
@@ -213,30 +218,23 @@ export class Replication {
 
   /** The batch is written: announce what it holds, push what was accepted in it, settle who waits for no one else. */
   landed(batch: Batch): void {
-    const acceptance = this.#accepted.get(batch);
-    if (acceptance === undefined) return;
-    this.#accepted.delete(batch);
+    const { writes } = batch;
+    if (writes.length === 0) return;
     const { config } = this.#core;
     const frame = this.#acks.nextFrame();
-    const { writes } = acceptance;
     const written = new Set([config.host]);
     const flushed = new Set(config.flushes ? [config.host] : []);
     const group: Group = { frame, push: undefined, bytes: 0, written, flushed, writes };
     const wanted = this.#acks.open(group);
     const peers = this.#core.partners().filter((peer) => !peer.congested);
     if (!wanted && (batch.ownTo === 0 || peers.length === 0)) return;
-    const push = this.#frameOf(batch, acceptance, wanted ? frame : 0);
+    const push = this.#frameOf(batch, wanted ? frame : 0);
     if (wanted) {
       let bytes = 0;
       for (let i = 0; i < push.keys.length; i++) bytes += push.keys[i]!.length + push.rows[i]!.length;
       this.#acks.keep(group, push, bytes);
     }
     this.#push(peers, push);
-  }
-
-  /** The store failed: nothing that was accepted counts. */
-  drop(): void {
-    this.#accepted.clear();
   }
 
   #admit(write: LocalWrite): void {
@@ -266,7 +264,7 @@ export class Replication {
   }
 
   /** Merges one operation. Returns its record, or the one already here that covers it. */
-  #apply(batch: Batch, acceptance: Acceptance, op: LocalOp): Row {
+  #apply(batch: Batch, op: LocalOp): Row {
     const core = this.#core;
     const { hlc, identity, taken, queue, deps } = core;
     const { key, kind, value } = op;
@@ -292,7 +290,7 @@ export class Replication {
         ? makeLocalRow(key, kind, stamp, dot, value, deps.checksum)
         : makeMortalRow(key, stamp, dot, ms + op.ttlMs, value, deps.checksum);
     if (current !== undefined && compareEntries(row, current) <= 0) {
-      acceptance.covers.set(key, current);
+      batch.covers.set(key, current);
       return current;
     }
     hlc.receive(ms, counter);
@@ -306,16 +304,7 @@ export class Replication {
     return row;
   }
 
-  #acceptance(batch: Batch): Acceptance {
-    let acceptance = this.#accepted.get(batch);
-    if (acceptance === undefined) {
-      acceptance = { writes: [], covers: new Map() };
-      this.#accepted.set(batch, acceptance);
-    }
-    return acceptance;
-  }
-
-  #frameOf(batch: Batch, acceptance: Acceptance, frame: number): Push {
+  #frameOf(batch: Batch, frame: number): Push {
     const { identity, taken } = this.#core;
     const keys: string[] = [];
     const rows: Row[] = [];
@@ -324,7 +313,7 @@ export class Replication {
       keys.push(key);
       rows.push(queued.row);
     }
-    for (const [key, row] of acceptance.covers) {
+    for (const [key, row] of batch.covers) {
       if (batch.rows.get(key)?.own === true) continue;
       keys.push(key);
       rows.push(row);
@@ -347,8 +336,11 @@ export class Replication {
     const core = this.#core;
     const peers = this.#trees
       .children(push.origin)
-      .filter((peer) => peer !== from && !peer.congested && peer.vector.head(push.origin) < push.to);
+      .filter((peer) => peer !== from && !peer.congested && peer.vector.head(push.origin) < push.to)
+      .filter((peer) => !this.#offers.hasOffered(peer, push));
     core.counters.framesRelayed += peers.length;
-    this.#push(peers, push.frame === 0 ? push : { ...push, frame: 0 });
+    const relayed = push.frame === 0 ? push : { ...push, frame: 0 };
+    this.#push(peers, relayed);
+    this.#offers.passedOn(relayed, peers, from);
   }
 }

@@ -23,6 +23,7 @@ interface Served {
   acknowledged: number;
   reading: boolean;
   done: boolean;
+  readonly range: boolean;
   progressAt: number;
   /** When it last read. */
   readAt: number;
@@ -68,6 +69,7 @@ export class Serving {
       acknowledged: 0,
       reading: true,
       done: false,
+      range: message.type === 'pull-range',
       progressAt: now.mono,
       readAt: now.mono,
       tops: [],
@@ -75,7 +77,7 @@ export class Serving {
     this.#watch();
     const what =
       message.type === 'pull'
-        ? { above: new Map(message.heads) }
+        ? { above: core.sealing.above(new Map(message.heads)) }
         : { after: message.after, until: message.until };
     // The asker's own row of the member table came just before: it is written before the snapshot is taken.
     core.afterWritten(() => {
@@ -103,6 +105,10 @@ export class Serving {
   scanOpened(scan: number, heads: ReadonlyMap<OriginId, number>): void {
     const served = this.#served.get(scan);
     if (served === undefined) return this.#core.emit({ type: 'close-scan', scan });
+    if (!served.range && !this.#core.sealing.standing.mayServe(served.peer)) {
+      this.#core.send(served.peer, { type: 'session-end', session: served.id, asked: false, code: 'failed' });
+      return this.#stop(served);
+    }
     served.reading = false;
     this.#core.send(served.peer, { type: 'session-opened', session: served.id, heads: [...heads] });
     this.#readOn(served);
@@ -123,7 +129,8 @@ export class Serving {
     // The announced tops count records that were superseded since; the disk only knows those that are left. Whoever
     // was told of less than was announced would ask again for ever.
     const told = new Map(last ? served.tops : []);
-    for (const [origin, top] of tops ?? []) told.set(origin, Math.max(top, told.get(origin) ?? 0));
+    for (const [origin, top] of tops ?? [])
+      if (!this.#core.sealing.isForgotten(origin)) told.set(origin, Math.max(top, told.get(origin) ?? 0));
     this.#core.send(served.peer, {
       type: 'chunk',
       session: served.id,

@@ -50,6 +50,12 @@ export class Sessions {
     return this.#bootstrap.isCopied(key);
   }
 
+  /** What sessions brought so far stays, but does not count: the store is filled anew. */
+  restart(): void {
+    this.#asking.cancel('the bootstrap begins anew');
+    this.#bootstrap.restart();
+  }
+
   /** Looks for something to ask for, and for someone to ask. Level-triggered: safe to call at any time. */
   evaluate(): void {
     const core = this.#core;

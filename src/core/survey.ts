@@ -21,7 +21,7 @@ import { compareKeys } from './key-order.js';
 import type { Records, Row } from './types.js';
 
 /** Rows read from one snapshot. */
-const SLICE_ROWS = 8 * LEAF_KEYS;
+const SLICE_ROWS = 32 * LEAF_KEYS;
 /** Times in a row that a read is put off for the sake of live traffic. */
 const YIELDS_MAX = 10;
 const YIELD_MS = 20;
@@ -158,7 +158,9 @@ export class Survey {
     this.#leafRows += 1;
     this.#position = key;
     this.order.onRow?.(key, row);
-    if (!this.#touched.has(key)) this.leaves.at(-1)!.add(digestEntry(key, row));
+    // Most slices see no write; looking a key up would hash it.
+    if (this.#touched.size > 0 && this.#touched.has(key)) return;
+    this.leaves.at(-1)!.add(digestEntry(key, row));
   }
 
   #cutBelow(key: string | undefined): void {

@@ -9,9 +9,9 @@
  * spare is told to take over at once (`graft`). A parent that is overtaken in two rounds running is replaced:
  * once may be a lost packet.
  *
- * Where this node passes an origin's frames on, its spare sends them, too. A tree alone has no second way: a packet
- * lost near its root makes everybody below wait for a retransmission, which takes longer than to cross the
- * world. So whoever others depend on has two ways in; leaves, which are most, have one.
+ * Where this node passes an origin's frames on to several others, its spare sends them, too: a packet lost near
+ * the root of a tree would else make many below wait until they fetch what was offered to them (offers.ts). Leaves,
+ * which are most, have one way in.
  *
  * Nothing here decides about correctness: a wrong tree costs a duplicate, or a catch-up session.
  */
@@ -24,8 +24,14 @@ const OVERTAKEN_MS = 10;
 /** Rounds in a row after which it is replaced. */
 const ROUNDS_MAX = 2;
 
-/** Peers that want an origin's payloads from this node, from which on it has two ways in itself. */
-const CHILDREN_MIN = 2;
+/**
+ * Peers that want an origin's payloads from this node, from which on it has two ways in itself. Fewer make for
+ * somewhat earlier payloads, and many more that come twice.
+ */
+const CHILDREN_MIN = 3;
+
+/** Links on which a member without trees asks for everything. */
+const GRAFTED_WHOLE_MAX = 2;
 
 interface Branch {
   /** Get this origin's payloads from here. Few, as a rule. */
@@ -51,9 +57,16 @@ export class Trees {
   readonly #core: Core;
   /** Of members only. */
   readonly #branches = new Map<OriginId, Branch>();
+  /** Where a peer may have a part: so that the end of a link, which is often a mere probe, costs what it had. */
+  readonly #parts = new Map<Peer, Set<OriginId>>();
 
   constructor(core: Core) {
     this.#core = core;
+  }
+
+  /** Origins that a tree is kept for. */
+  get size(): number {
+    return this.#branches.size;
   }
 
   /** Whom to pass the origin's payloads on to. Everybody, until they say otherwise. */
@@ -71,13 +84,18 @@ export class Trees {
   accepted(peer: Peer): void {
     const core = this.#core;
     if (!isSparse(core)) return this.#wanted(peer, this.#branches.keys());
-    if (this.#branches.size * 2 < core.members.active().length)
-      core.send(peer, { type: 'graft', origins: [] });
+    // A newcomer has no trees. Two ways in will do for it: everybody else offers.
+    const isNew = this.#branches.size * 2 < core.members.active().length;
+    if (isNew && core.linked().length <= GRAFTED_WHOLE_MAX) core.send(peer, { type: 'graft', origins: [] });
   }
 
   /** The link is gone: spares take over. */
   gone(peer: Peer): void {
-    for (const [origin, branch] of this.#branches) {
+    const parts = this.#parts.get(peer);
+    this.#parts.delete(peer);
+    for (const origin of parts ?? []) {
+      const branch = this.#branches.get(origin);
+      if (branch === undefined) continue;
       if (branch.children.includes(peer)) branch.children = branch.children.filter((child) => child !== peer);
       if (branch.stranger === peer) branch.stranger = undefined;
       if (branch.spare === peer) branch.spare = undefined;
@@ -122,7 +140,10 @@ export class Trees {
     if (branch.parent === undefined || branch.stranger === peer) {
       this.#setParent(branch, peer, origin);
       branch.stranger = undefined;
-    } else branch.stranger = peer;
+    } else {
+      branch.stranger = peer;
+      this.#takesPart(peer, origin);
+    }
   }
 
   /** A payload came once more: whether from a peer that is meant to send it, too. */
@@ -148,9 +169,10 @@ export class Trees {
     if (branch !== undefined) this.#follow(branch, peer, origin, at);
   }
 
-  /** Drops what is kept of origins that are no members. */
+  /** Drops what is kept of origins that are no members, and of links that are gone. */
   sweep(): void {
-    const { members } = this.#core;
+    const { members, peers } = this.#core;
+    for (const peer of [...this.#parts.keys()]) if (peers.get(peer.link) !== peer) this.#parts.delete(peer);
     for (const origin of [...this.#branches.keys()])
       if (!members.isMember(origin)) this.#branches.delete(origin);
   }
@@ -172,6 +194,7 @@ export class Trees {
       rounds: 0,
     };
     this.#branches.set(origin, branch);
+    for (const peer of branch.children) this.#takesPart(peer, origin);
     return branch;
   }
 
@@ -208,6 +231,7 @@ export class Trees {
     // Whoever takes this origin from here is no second way to it.
     if (branch.spare === undefined && !branch.children.includes(peer)) {
       branch.spare = peer;
+      this.#takesPart(peer, origin);
       if (branch.twofold) this.#graft(peer, [origin]);
     }
     // Whoever has had no answer on this link yet may take it that all its payloads are wanted.
@@ -245,8 +269,15 @@ export class Trees {
    */
   #setParent(branch: Branch, peer: Peer, origin: OriginId): void {
     branch.parent = peer;
+    this.#takesPart(peer, origin);
     branch.children = branch.children.filter((child) => child !== peer);
     if (peer.origin !== origin) this.#graft(peer, [origin]);
+  }
+
+  #takesPart(peer: Peer, origin: OriginId): void {
+    const parts = this.#parts.get(peer);
+    if (parts === undefined) this.#parts.set(peer, new Set([origin]));
+    else parts.add(origin);
   }
 
   #isSupplier(branch: Branch, peer: Peer): boolean {
@@ -258,7 +289,9 @@ export class Trees {
     for (const origin of origins) {
       const branch = this.#branches.get(origin);
       if (branch === undefined || branch.parent === peer || peer.origin === origin) continue;
-      if (!branch.children.includes(peer)) branch.children.push(peer);
+      if (branch.children.includes(peer)) continue;
+      branch.children.push(peer);
+      this.#takesPart(peer, origin);
     }
   }
 

@@ -54,6 +54,8 @@ export interface StoreBatch {
   readonly removals?: ReadonlyMap<string, Row>;
   /** Heads that changed, with their new value. */
   readonly heads: ReadonlyMap<OriginId, number>;
+  /** Origins whose head is removed; their records stay. */
+  readonly forgets?: ReadonlySet<OriginId>;
   /** Highest stamp this store has seen: milliseconds and counter. Absent when unchanged. */
   readonly hlc?: { readonly ms: number; readonly counter: number };
   /** Named small records of the node (identity, members, bootstrap progress). null deletes. */
@@ -69,7 +71,7 @@ export interface BatchRow {
 /** What the store says about itself when it is opened. */
 export interface Recovered {
   readonly heads: ReadonlyMap<OriginId, number>;
-  /** Greatest dot held per origin (also of origins that have no head yet). */
+  /** Greatest dot held per origin, also of those without a head: they are forgotten ones, and hold no gap. */
   readonly tops: ReadonlyMap<OriginId, number>;
   readonly hlc: { readonly ms: number; readonly counter: number };
   readonly meta: ReadonlyMap<string, Uint8Array>;

@@ -28,6 +28,12 @@ export class VersionVector {
   /** Origins whose top is above their head. */
   #gaps = 0;
   readonly #sum: Lanes = { a: 0, b: 0 };
+  /** Counts whenever a point may have fallen. */
+  #falls = 0;
+  /** Who last asked whether it is behind this one, and as of which fall of it; origins it may be behind in. */
+  #asker: VersionVector | undefined;
+  #askerFalls = 0;
+  readonly #unchecked = new Set<OriginId>();
 
   head(origin: OriginId): number {
     return this.#points.get(origin)?.head ?? 0;
@@ -35,6 +41,10 @@ export class VersionVector {
 
   top(origin: OriginId): number {
     return this.#points.get(origin)?.top ?? 0;
+  }
+
+  has(origin: OriginId): boolean {
+    return this.#points.has(origin);
   }
 
   get size(): number {
@@ -82,6 +92,7 @@ export class VersionVector {
 
   /** Raises head and top, never lowers them. True if either moved. */
   raise(origin: OriginId, head: number, top: number): boolean {
+    if (head === 0 && top === 0) return false;
     const point = this.#point(origin);
     const newHead = Math.max(point.head, head);
     const newTop = Math.max(point.top, top, newHead);
@@ -92,24 +103,49 @@ export class VersionVector {
 
   /** Takes the values as given, also lower ones: for the copy of a peer's vector, which may have lost its disk. */
   set(origin: OriginId, head: number, top: number): void {
+    if (head === 0 && top === 0) return this.drop(origin);
+    this.#falls += 1;
     this.#replace(origin, this.#point(origin), head, Math.max(head, top));
   }
 
+  /** Nothing is said of the origin any more. */
+  drop(origin: OriginId): void {
+    const point = this.#points.get(origin);
+    if (point === undefined) return;
+    this.#falls += 1;
+    this.#unchecked.delete(origin);
+    this.#gaps -= Number(point.top > point.head);
+    subtractFrom(this.#sum, point.hash);
+    this.#changed.delete(origin);
+    this.#points.delete(origin);
+  }
+
   clear(): void {
+    this.#falls += 1;
     this.#points.clear();
     this.#changed.clear();
+    this.#unchecked.clear();
     this.#gaps = 0;
     this.#sum.a = 0;
     this.#sum.b = 0;
   }
 
-  /** Whether the other has anything that this one lacks. */
-  isBehind(other: VersionVector): boolean {
-    this.#refresh();
-    other.#refresh();
-    if (this.#sum.a === other.#sum.a && this.#sum.b === other.#sum.b) return false;
-    for (const [origin, point] of other.#points) {
-      if (point.head > this.head(origin) || point.top > this.top(origin)) return true;
+  /**
+   * Whether the other has anything that this one lacks, and that is not known to be covered all the same. Asked again
+   * and again by one that only rises, as a node asks about its peers, this looks only at what changed in the other.
+   */
+  isBehind(other: VersionVector, isCovered?: (origin: OriginId, top: number) => boolean): boolean {
+    const unchecked = other.#unchecked;
+    if (other.#asker !== this || other.#askerFalls !== this.#falls) {
+      other.#asker = this;
+      other.#askerFalls = this.#falls;
+      for (const origin of other.#points.keys()) unchecked.add(origin);
+    }
+    for (const origin of unchecked) {
+      if (other.head(origin) <= this.head(origin) && other.top(origin) <= this.top(origin))
+        unchecked.delete(origin);
+      // What covers it may cease to: it is looked at again.
+      else if (isCovered?.(origin, other.top(origin)) !== true) return true;
     }
     return false;
   }
@@ -119,6 +155,7 @@ export class VersionVector {
     point.head = head;
     point.top = top;
     this.#changed.add(origin);
+    this.#unchecked.add(origin);
   }
 
   #point(origin: OriginId): Point {

@@ -7,10 +7,15 @@
  * The queue is also the memory of what is still on its way: `pending(key)` gives the newest row that is not
  * yet written, so that two merges of one key never race and the newer never loses.
  *
- * What must wait for a batch (acknowledgements, relays, receipts) stands in its `whenWritten`. Waiting for "all that was
- * taken in so far" is waiting for the last batch, since batches are written in order.
+ * What must wait for a batch (acknowledgements, relays, receipts) stands in the batch itself: its `writes` and its
+ * `whenWritten`. Waiting for "all that was taken in so far" is waiting for the last batch, since batches are written
+ * in order. Nothing else keeps a table of batches, for the reason that request-table.ts gives: with each table that
+ * is rebuilt all that stood in the former ones would live on until the next full collection.
  */
+import type { PendingWrite } from './acknowledgements.js';
 import { dotOf, originOf, seqOf } from './entry.js';
+import type { EntryDigest } from './entry-hash.js';
+import { KeyFilter } from './key-filter.js';
 import type { BatchRow, Dot, OriginId, Row, StoreBatch } from './types.js';
 
 interface QueuedRow extends BatchRow {
@@ -22,6 +27,9 @@ interface QueuedRow extends BatchRow {
   own: boolean;
   /** Only the dot differs from what was known: nothing to tell watchers. */
   quiet: boolean;
+  /** Hashes of `replaced` and of `row`, once the batch takes nothing more (digest.ts). */
+  oldDigest: EntryDigest | undefined;
+  newDigest: EntryDigest | undefined;
 }
 
 export class Batch implements StoreBatch {
@@ -29,6 +37,7 @@ export class Batch implements StoreBatch {
   readonly rows = new Map<string, QueuedRow>();
   readonly heads = new Map<OriginId, number>();
   readonly tops = new Map<OriginId, number>();
+  readonly forgets = new Set<OriginId>();
   readonly meta = new Map<string, Uint8Array | null>();
   readonly removals = new Map<string, Row>();
   hlc?: { ms: number; counter: number };
@@ -37,6 +46,10 @@ export class Batch implements StoreBatch {
   ownOrigin: OriginId = '';
   ownFrom = 0;
   ownTo = 0;
+  /** Accepted here in this batch, in order. */
+  readonly writes: PendingWrite[] = [];
+  /** Records that answer those of them which changed nothing. */
+  readonly covers = new Map<string, Row>();
   /** The store was told of it while it waited. */
   announced = false;
   /** Run in order once the batch is written. Dropped when it failed. */
@@ -56,13 +69,22 @@ export class WriteQueue {
   #ids = 0;
   /** Keys whose records are on their way out of the store. */
   readonly #removing = new Set<string>();
+  /** Every key that was ever put, while the store has been open since it was empty. */
+  #known: KeyFilter | undefined;
   /** Rows and bytes not yet written. */
   rows = 0;
   bytes = 0;
 
-  constructor(rowsMax: number, bytesMax: number) {
+  /** `isFirst`: the store is empty, so that what is put from now on is all that it can ever hold. */
+  constructor(rowsMax: number, bytesMax: number, isFirst: boolean) {
     this.#rowsMax = rowsMax;
     this.#bytesMax = bytesMax;
+    if (isFirst) this.#known = new KeyFilter();
+  }
+
+  /** There is certainly no record of the key, neither on its way to the store nor in it. */
+  isNew(key: string): boolean {
+    return this.#known?.mayHold(key) === false;
   }
 
   /** The newest row of the key that is on its way to the store. */
@@ -108,9 +130,18 @@ export class WriteQueue {
       inBatch.own ||= own;
       inBatch.quiet &&= quiet;
     } else {
+      if (current === undefined) this.#noteKey(key);
       const size = key.length + row.length;
       const replaces = current === undefined ? undefined : dotOf(current);
-      batch.rows.set(key, { row, replaces, replaced: current, own, quiet });
+      batch.rows.set(key, {
+        row,
+        replaces,
+        replaced: current,
+        own,
+        quiet,
+        oldDigest: undefined,
+        newDigest: undefined,
+      });
       batch.bytes += size;
       this.rows += 1;
       this.bytes += size;
@@ -118,6 +149,11 @@ export class WriteQueue {
     const origin = originOf(row);
     const seq = seqOf(row);
     if (seq > (batch.tops.get(origin) ?? 0)) batch.tops.set(origin, seq);
+  }
+
+  #noteKey(key: string): void {
+    this.#known?.add(key);
+    if (this.#known?.isFull === true) this.#known = undefined;
   }
 
   /** The record goes from the store, in a batch of its own. Nothing newer of the key may be pending. */
@@ -135,6 +171,20 @@ export class WriteQueue {
 
   raiseHead(batch: Batch, origin: OriginId, head: number): void {
     if (head > (batch.heads.get(origin) ?? 0)) batch.heads.set(origin, head);
+    batch.forgets.delete(origin);
+  }
+
+  /** The origin gets a head, be it 0: one of which records are stored, but no head, is a forgotten one. */
+  startHead(batch: Batch, origin: OriginId): void {
+    if (!batch.heads.has(origin)) batch.heads.set(origin, 0);
+    batch.forgets.delete(origin);
+  }
+
+  /** The origin leaves the stored vector; what earlier batches say of it lands first. */
+  forget(batch: Batch, origin: OriginId): void {
+    batch.heads.delete(origin);
+    batch.tops.delete(origin);
+    batch.forgets.add(origin);
   }
 
   /** The batch that waits behind the one in flight, if it takes nothing more; each is given once. */

@@ -1,11 +1,15 @@
 /**
- * Comparing whole copies: a hash over all entries of one snapshot, in 256 buckets of keys, and the comparison of
- * all members at equal version vectors. What is hashed of an entry is what replicas must agree on: key, kind,
- * stamp, expiry and value, never the dot.
+ * Comparing whole copies as they lie on disk, which the digest tree in memory (core/digest.ts) cannot see: all entries
+ * of one snapshot are read and summed, as a whole and in 256 buckets of keys, and the sums of all members compared at
+ * equal version vectors. Equal roots end it. Otherwise the keys of the buckets that differ are fetched and compared.
+ * What is hashed of an entry is what replicas must agree on (core/entry-hash.ts). A record that fails its checksum
+ * counts as missing, and is counted.
  */
-import { createHash, type Hash } from 'node:crypto';
+import { DigestSum } from '../core/digest-sum.js';
 import { stampHexOf } from '../core/entry.js';
-import type { Row, StampHex } from '../core/types.js';
+import { digestEntry } from '../core/entry-hash.js';
+import type { Records, Row, StampHex } from '../core/types.js';
+import { isReadmeshError } from '../errors.js';
 import type { DigestReport, VerifyReport } from '../service.js';
 import type { RowCursor, Store } from '../storage/store.js';
 import { delay } from './driver.js';
@@ -25,19 +29,18 @@ export function bucketOf(key: string): number {
 }
 
 export async function digestOf(store: Store): Promise<DigestReport> {
-  const hashes: Hash[] = Array.from({ length: BUCKETS }, () => createHash('sha256'));
-  let entries = 0;
-  const heads = await eachRow(store, (key, row) => {
-    entries += 1;
-    // Layout in core/entry.ts: 4..22 is kind, flags and stamp; 36.. is expiry and value.
-    hashes[bucketOf(key)]!.update(`${key.length}:${key}`)
-      .update(row.subarray(4, 22))
-      .update(row.subarray(36));
-  });
+  const sums = Array.from({ length: BUCKETS }, () => new DigestSum());
+  const { heads, damaged } = await eachRow(store, (key, row) =>
+    sums[bucketOf(key)]!.add(digestEntry(key, row)),
+  );
+  const root = new DigestSum();
+  for (const sum of sums) root.addSum(sum);
   return {
     heads: Object.fromEntries(heads),
-    entries,
-    buckets: hashes.map((hash) => hash.digest('hex').slice(0, 32)),
+    entries: root.count,
+    root: root.hex,
+    damaged,
+    buckets: sums.map((sum) => sum.hex),
   };
 }
 
@@ -55,19 +58,36 @@ export async function bucketEntries(
 async function eachRow(
   store: Store,
   visit: (key: string, row: Row) => void,
-): Promise<ReadonlyMap<string, number>> {
+): Promise<{ heads: ReadonlyMap<string, number>; damaged: number }> {
   const snapshot = await store.snapshot();
   let cursor: RowCursor | undefined;
+  let damaged = 0;
   try {
     cursor = snapshot.rows({});
     for (;;) {
-      const { keys, rows } = await cursor.next(PAGE_ROWS, PAGE_BYTES);
-      if (keys.length === 0) return snapshot.heads;
+      const page = await nextPage(cursor);
+      if (page === undefined) {
+        damaged += 1;
+        continue;
+      }
+      const { keys, rows } = page;
+      if (keys.length === 0) return { heads: snapshot.heads, damaged };
       for (let i = 0; i < keys.length; i++) visit(keys[i]!, rows[i]!);
     }
   } finally {
     await cursor?.close();
     await snapshot.close();
+  }
+}
+
+/** undefined: a damaged record stands there; the next page goes on behind it. */
+async function nextPage(cursor: RowCursor): Promise<Records | undefined> {
+  try {
+    return await cursor.next(PAGE_ROWS, PAGE_BYTES);
+  } catch (error) {
+    if (isReadmeshError(error) && error.code === 'DAMAGED' && error.details.key !== undefined)
+      return undefined;
+    throw error;
   }
 }
 
@@ -129,7 +149,9 @@ async function judge(
   reports: readonly (DigestReport | undefined)[],
   unreachable: ReadonlyMap<string, string>,
 ): Promise<VerifyReport> {
-  const reference = reports.find((report) => report !== undefined);
+  // The first without damage, so that sound copies are not told apart from a damaged one.
+  const reference =
+    reports.find((report) => report?.damaged === 0) ?? reports.find((report) => report !== undefined);
   const out: VerifyReport = {
     identical: unreachable.size === 0,
     entries: reference?.entries ?? 0,
@@ -150,19 +172,21 @@ async function judge(
       continue;
     }
     const sameVector = canonical(report.heads) === canonical(reference.heads);
-    const differing = report.buckets.flatMap((hash, bucket) =>
-      hash === reference.buckets[bucket] ? [] : [bucket],
-    );
-    if (sameVector && differing.length === 0) {
+    const differing =
+      report.root === reference.root
+        ? []
+        : report.buckets.flatMap((sum, bucket) => (sum === reference.buckets[bucket] ? [] : [bucket]));
+    if (sameVector && differing.length === 0 && report.damaged === 0) {
       out.members.push({ name, address, state: 'identical' });
       continue;
     }
     out.identical = false;
     for (const bucket of differing) buckets.add(bucket);
-    const message = sameVector
+    const damage = report.damaged === 0 ? '' : `damaged records on its disk: ${report.damaged}; `;
+    const difference = sameVector
       ? `${differing.length} of ${BUCKETS} buckets differ`
       : 'its version vector differs: still replicating?';
-    out.members.push({ name, address, state: 'differs', message });
+    out.members.push({ name, address, state: 'differs', message: damage + difference });
   }
   const reachable = members.filter((_, i) => reports[i] !== undefined);
   out.differing = await nameDifferences(reachable, [...buckets].slice(0, BUCKETS_COMPARED_MAX));

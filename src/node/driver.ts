@@ -187,7 +187,6 @@ export class Driver {
   }
 
   #lookup(key: string): Row | undefined {
-    if (this.#store.mayHold?.(key) === false) return undefined;
     try {
       return this.#store.getRow(key);
     } catch (error) {

@@ -8,6 +8,7 @@ import { assertTtl, endlessDeletion } from '../core/expiry.js';
 import { isStampHex } from '../core/hlc.js';
 import { restoredOf } from '../core/lifecycle.js';
 import type { Row } from '../core/types.js';
+import type { EncodedCache } from '../encoded-cache.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { createHttpHandler } from '../http.js';
 import { type CoreOptions, TRANSPORT_DEFAULTS } from '../options.js';
@@ -151,7 +152,7 @@ export class Node implements NodeService {
           valueBytesMax: checked.tuning.valueBytesMax,
           clockMs: () => this.clockMs(),
         });
-    this.reads = new Reads(folder.store, checked.tuning.cacheBytesMax, {
+    this.reads = new Reads(folder.store, checked.tuning, {
       gate: () => this.#gate(),
       clockMs: () => this.clockMs(),
     });
@@ -185,6 +186,10 @@ export class Node implements NodeService {
 
   clockMs(): number {
     return this.#driver.core.clockMs(Date.now());
+  }
+
+  get encoded(): EncodedCache | undefined {
+    return this.through === undefined ? this.reads.encoded : undefined;
   }
 
   readRow(key: string): Row | undefined | Promise<Row | undefined> {
@@ -442,7 +447,7 @@ export class Node implements NodeService {
   /** All that the members had announced since then is here. */
   #hasCaughtUp(since: number): boolean {
     const { core } = this.#driver;
-    return !core.unmet && core.coversAnnouncedSince(since);
+    return !core.identity.unmet && core.coversAnnouncedSince(since);
   }
 
   /** Ends this node: its store is lost while it runs. Nothing is acknowledged from here on. */

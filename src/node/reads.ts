@@ -1,8 +1,8 @@
 /**
- * The read path: cache of decoded values, then the store. It never touches the replication core, so that no
- * read waits for a write, for replication or for a repair.
+ * The read path: caches (of decoded values; of encoded ones for the network), then the store. It never touches
+ * the replication core, so that no read waits for a write, for replication or for a repair.
  *
- * Only synchronous reads fill the cache: between their look-up and their insertion nothing can happen, whereas
+ * Only synchronous reads fill a cache: between their look-up and their insertion nothing can happen, whereas
  * an asynchronous read could put back a value that a write has replaced meanwhile. A written change drops its
  * key from the cache.
  */
@@ -10,16 +10,17 @@ import { Cache, type CacheStats } from '../cache.js';
 import { assertKey, expiresAtOf, isTombstone, KIND_REGISTER, kindOf, utf8Length } from '../core/entry.js';
 import { isExpired, isVisible } from '../core/expiry.js';
 import type { Row } from '../core/types.js';
+import { EncodedCache } from '../encoded-cache.js';
 import { ReadmeshError } from '../errors.js';
+import type { CoreOptions } from '../options.js';
 import type { Range, Value } from '../read-store.js';
 import type { RowScan } from '../service.js';
 import type { RowCursor, Store } from '../storage/store.js';
 import { decodeRow } from '../values.js';
+import { Pages, pickEntry, pickKey, pickValue } from './pages.js';
+import { Turns } from './turns.js';
 
-/** Keys looked up before the event loop gets its turn. */
-const LOOKUPS_PER_SLICE = 64;
-/** Rows fetched from the store at once by a scan, and their bytes. */
-const SCAN_ROWS = 512;
+/** Bytes fetched from the store at once by a scan. */
 const SCAN_BYTES = 262_144;
 
 export interface ReadHooks {
@@ -28,17 +29,21 @@ export interface ReadHooks {
   /** The clock that entries expire by. */
   clockMs(): number;
 }
+type CacheOptions = Pick<CoreOptions, 'cacheBytesMax' | 'encodedCacheBytesMax'>;
 
 export class Reads {
   #store: Store;
   readonly #cache: Cache<Value>;
+  readonly #encoded: EncodedCache;
+  readonly #turns = new Turns();
   readonly #gate: () => void;
   readonly #clockMs: () => number;
   #open = false;
 
-  constructor(store: Store, cacheBytesMax: number, hooks: ReadHooks) {
+  constructor(store: Store, caches: CacheOptions, hooks: ReadHooks) {
     this.#store = store;
-    this.#cache = new Cache(cacheBytesMax);
+    this.#cache = new Cache(caches.cacheBytesMax);
+    this.#encoded = new EncodedCache(caches.encodedCacheBytesMax);
     this.#gate = hooks.gate;
     this.#clockMs = hooks.clockMs;
   }
@@ -46,12 +51,17 @@ export class Reads {
   /** The store was reopened; scans of the one before end with CLOSED. */
   useStore(store: Store): void {
     this.#store = store;
-    this.#cache.clear();
+    this.clear();
   }
 
   /** Whether reads are answered; kept here so that a cached read costs one test. */
   setOpen(open: boolean): void {
     this.#open = open;
+  }
+
+  /** What is known of rows without a look at the store; undefined while reads are not answered. */
+  get encoded(): EncodedCache | undefined {
+    return this.#open ? this.#encoded : undefined;
   }
 
   getSync(key: string): Value | undefined {
@@ -72,7 +82,7 @@ export class Reads {
   }
 
   async getMany(keys: readonly string[]): Promise<(Value | undefined)[]> {
-    return this.#inSlices(keys, (key) => this.getSync(key));
+    return this.#turns.map(keys, (key) => this.getSync(key));
   }
 
   readRow(key: string): Row | undefined {
@@ -81,7 +91,7 @@ export class Reads {
   }
 
   async readRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
-    return this.#inSlices(keys, (key) => this.readRow(key));
+    return this.#turns.map(keys, (key) => this.readRow(key));
   }
 
   /** Live rows of the range, from one consistent view. */
@@ -91,23 +101,24 @@ export class Reads {
     return new LiveScan(this.#store.rows(bounds), limit ?? Number.POSITIVE_INFINITY, this.#clockMs);
   }
 
-  async *keys(range: Range): AsyncGenerator<string, void, undefined> {
-    for await (const { keys } of this.#pages(range)) yield* keys;
+  keys(range: Range): AsyncIterableIterator<string> {
+    return new Pages(() => this.scan(range), pickKey);
   }
 
-  async *values(range: Range): AsyncGenerator<Value, void, undefined> {
-    for await (const { keys, rows } of this.#pages(range))
-      for (let i = 0; i < keys.length; i++) yield decodeRow(keys[i]!, rows[i]!).value;
+  values(range: Range): AsyncIterableIterator<Value> {
+    return new Pages(() => this.scan(range), pickValue);
   }
 
-  async *entries(range: Range): AsyncGenerator<[string, Value], void, undefined> {
-    for await (const { keys, rows } of this.#pages(range))
-      for (let i = 0; i < keys.length; i++) yield [keys[i]!, decodeRow(keys[i]!, rows[i]!).value];
+  entries(range: Range): AsyncIterableIterator<[string, Value]> {
+    return new Pages(() => this.scan(range), pickEntry);
   }
 
   /** These keys were written. */
   forget(keys: readonly string[]): void {
-    for (const key of keys) this.#cache.delete(key);
+    for (const key of keys) {
+      this.#cache.delete(key);
+      this.#encoded.delete(key);
+    }
   }
 
   get cacheStats(): CacheStats {
@@ -116,6 +127,7 @@ export class Reads {
 
   clear(): void {
     this.#cache.clear();
+    this.#encoded.clear();
   }
 
   #liveRow(key: string): Row | undefined {
@@ -128,28 +140,6 @@ export class Reads {
         `the entry is of kind ${kindOf(row)}, written by a newer version: upgrade this host`,
       );
     return row;
-  }
-
-  async #inSlices<T>(keys: readonly string[], look: (key: string) => T): Promise<T[]> {
-    const out: T[] = [];
-    for (let i = 0; i < keys.length; i++) {
-      if (i > 0 && i % LOOKUPS_PER_SLICE === 0) await new Promise(setImmediate);
-      out.push(look(keys[i]!));
-    }
-    return out;
-  }
-
-  async *#pages(range: Range): AsyncGenerator<{ keys: readonly string[]; rows: readonly Row[] }> {
-    const scan = this.scan(range);
-    try {
-      for (;;) {
-        const page = await scan.next(SCAN_ROWS);
-        if (page.keys.length === 0) return;
-        yield page;
-      }
-    } finally {
-      await scan.close();
-    }
   }
 }
 

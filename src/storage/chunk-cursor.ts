@@ -12,17 +12,40 @@ import { ReadmeshError } from '../errors.js';
 import { closed } from './disk-errors.js';
 import type { RowCursor } from './store.js';
 
-export type CursorItem = { readonly key: string; readonly row: Row } | { readonly damage: ReadmeshError };
+/** What a cursor has read at once, in order. Filled, then handed over. */
+export class Chunk {
+  readonly keys: string[] = [];
+  readonly rows: Row[] = [];
+  /** Of keys and rows. */
+  bytes = 0;
+  /** By place: a record that is not intact takes up one, with no row worth reading. */
+  damage: Map<number, ReadmeshError> | undefined;
+
+  add(key: string, row: Row): void {
+    this.keys.push(key);
+    this.rows.push(row);
+    this.bytes += key.length + row.length;
+  }
+
+  addDamaged(error: ReadmeshError): void {
+    this.damage ??= new Map();
+    this.damage.set(this.keys.length, error);
+    this.add('', NO_ROW);
+  }
+}
+
+const NO_ROW = new Uint8Array(0);
+const NOTHING = new Chunk();
 
 export abstract class ChunkCursor implements RowCursor {
-  #items: readonly CursorItem[] = [];
+  #chunk = NOTHING;
   #at = 0;
   #ended = false;
   #broken: unknown;
   #closing: Promise<void> | undefined;
 
-  /** The next items, at least one; none at the end. `rowsWanted` is a hint, and at least 1. */
-  protected abstract refill(rowsWanted: number): Promise<readonly CursorItem[]>;
+  /** The next records, at least one; none at the end. `rowsWanted` is a hint, and at least 1. */
+  protected abstract refill(rowsWanted: number): Promise<Chunk>;
   protected abstract release(): Promise<void>;
   /** Where it reads from, for the message of CLOSED. */
   protected abstract readonly source: string;
@@ -34,47 +57,61 @@ export abstract class ChunkCursor implements RowCursor {
 
   async next(rowsMax: number, bytesMax: number): Promise<Records> {
     if (this.#closing !== undefined) throw closed(this.source);
-    const keys: string[] = [];
-    const rows: Row[] = [];
-    let bytes = 0;
-    while (keys.length === 0 || (keys.length < rowsMax && bytes < bytesMax)) {
-      const ready = this.#peek(Math.max(1, rowsMax - keys.length));
-      const item = ready instanceof Promise ? await ready : ready;
-      if (item === undefined) break;
-      if ('damage' in item) {
-        if (keys.length > 0) break;
-        this.#at++;
-        throw item.damage;
-      }
-      const size = item.key.length + item.row.length;
-      if (keys.length > 0 && bytes + size > bytesMax) break;
-      keys.push(item.key);
-      rows.push(item.row);
-      bytes += size;
-      this.#at++;
+    if (!this.#hasMore && !(await this.#load(Math.max(1, rowsMax)))) return NOTHING;
+    const chunk = this.#chunk;
+    // The usual case, for which nothing is copied.
+    if (this.#at === 0 && chunk.keys.length === rowsMax && chunk.bytes <= bytesMax && !chunk.damage) {
+      this.#at = rowsMax;
+      return chunk;
     }
-    return { keys, rows };
+    const taken = new Chunk();
+    do this.#take(taken, rowsMax, bytesMax);
+    while (
+      !this.#hasMore &&
+      taken.keys.length < rowsMax &&
+      taken.bytes < bytesMax &&
+      (await this.#load(rowsMax - taken.keys.length))
+    );
+    return taken;
   }
 
-  /** Not async when an item is at hand: a chunk of 500 rows must not cost 500 turns of the microtask queue. */
-  #peek(rowsWanted: number): CursorItem | undefined | Promise<CursorItem | undefined> {
-    return this.#at < this.#items.length ? this.#items[this.#at] : this.#load(rowsWanted);
+  get #hasMore(): boolean {
+    return this.#at < this.#chunk.keys.length;
   }
 
-  async #load(rowsWanted: number): Promise<CursorItem | undefined> {
+  /** Moves what there is room for. Throws the damage that comes first. */
+  #take(taken: Chunk, rowsMax: number, bytesMax: number): void {
+    const { keys, rows, damage } = this.#chunk;
+    for (; this.#at < keys.length; this.#at++) {
+      const error = damage?.get(this.#at);
+      const isFirst = taken.keys.length === 0;
+      if (error !== undefined) {
+        if (!isFirst) return;
+        this.#at++;
+        throw error;
+      }
+      const key = keys[this.#at]!;
+      const row = rows[this.#at]!;
+      const isFull = taken.keys.length >= rowsMax || taken.bytes + key.length + row.length > bytesMax;
+      if (!isFirst && isFull) return;
+      taken.add(key, row);
+    }
+  }
+
+  /** False at the end. */
+  async #load(rowsWanted: number): Promise<boolean> {
     if (this.#broken !== undefined) throw this.#broken;
-    if (this.#ended) return undefined;
+    if (this.#ended) return false;
+    this.#at = 0;
     try {
-      this.#items = await this.refill(rowsWanted);
-      this.#at = 0;
+      this.#chunk = await this.refill(rowsWanted);
     } catch (error) {
-      this.#items = [];
-      this.#at = 0;
+      this.#chunk = NOTHING;
       this.#broken = error;
       throw error;
     }
-    this.#ended = this.#items.length === 0;
-    return this.#items[0];
+    this.#ended = this.#chunk.keys.length === 0;
+    return !this.#ended;
   }
 }
 

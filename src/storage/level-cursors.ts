@@ -7,9 +7,9 @@
 import type { ClassicLevel, Iterator, KeyIterator, Snapshot as LevelDbSnapshot } from 'classic-level';
 import { isIntact } from '../checksum.js';
 import { originOf, seqOf } from '../core/entry.js';
-import type { Dot, OriginId } from '../core/types.js';
+import type { Dot, OriginId, Row } from '../core/types.js';
 import { ReadmeshError } from '../errors.js';
-import { ChunkCursor, type CursorItem, damagedRecord } from './chunk-cursor.js';
+import { Chunk, ChunkCursor, damagedRecord } from './chunk-cursor.js';
 import { readFailure } from './disk-errors.js';
 import { keyInterval } from './key-range.js';
 import {
@@ -19,7 +19,9 @@ import {
   dotKeyAbove,
   ENTRY,
   HEAD,
-  type META,
+  META,
+  META_HLC,
+  META_RUN,
   parseDotKey,
   unseal,
 } from './physical.js';
@@ -53,6 +55,8 @@ export class EntryCursor extends ChunkCursor {
   readonly #iterator: Iterator<Db, string, Uint8Array>;
   protected override readonly source: string;
   #left: number;
+  /** The next slice of a long scan: LevelDB's thread reads on while this one works on the slice before. */
+  #ahead: { readonly size: number; readonly entries: Promise<[string, Uint8Array][]> } | undefined;
 
   constructor(db: Db, range: KeyRange, snapshot?: LevelDbSnapshot) {
     super();
@@ -71,20 +75,34 @@ export class EntryCursor extends ChunkCursor {
     }
   }
 
-  protected override async refill(rowsWanted: number): Promise<CursorItem[]> {
-    const size = Math.min(rowsWanted, SLICE_ROWS_MAX, this.#left);
-    if (size <= 0) return [];
+  protected override async refill(rowsWanted: number): Promise<Chunk> {
+    const { size, entries: reading } = this.#ahead ?? this.#read(rowsWanted);
+    this.#ahead = undefined;
     let entries: [string, Uint8Array][];
     try {
-      entries = await this.#iterator.nextv(size);
+      entries = await reading;
     } catch (error) {
       throw readFailure(this.source, error);
     }
     this.#left -= entries.length;
-    return entries.map(([physical, row]) => {
-      const key = physical.slice(1);
-      return isIntact(key, row) ? { key, row } : { damage: damagedRecord(key) };
-    });
+    if (size === SLICE_ROWS_MAX && entries.length > 0) {
+      this.#ahead = this.#read(SLICE_ROWS_MAX);
+      // Whoever asks for the slice hears of a failure; if nobody does, it is nobody's.
+      this.#ahead.entries.catch(() => undefined);
+    }
+    const chunk = new Chunk();
+    for (let i = 0; i < entries.length; i++) {
+      const entry = entries[i]!;
+      const key = entry[0].slice(1);
+      if (isIntact(key, entry[1])) chunk.add(key, entry[1]);
+      else chunk.addDamaged(damagedRecord(key));
+    }
+    return chunk;
+  }
+
+  #read(rowsWanted: number): { size: number; entries: Promise<[string, Uint8Array][]> } {
+    const size = Math.min(rowsWanted, SLICE_ROWS_MAX, this.#left);
+    return { size, entries: size <= 0 ? Promise.resolve([]) : this.#iterator.nextv(size) };
   }
 
   protected override async release(): Promise<void> {
@@ -126,7 +144,7 @@ export class DotCursor extends ChunkCursor {
     }
   }
 
-  protected override async refill(rowsWanted: number): Promise<CursorItem[]> {
+  protected override async refill(rowsWanted: number): Promise<Chunk> {
     try {
       if (this.#found.length === 0) await this.#findDots();
       return await this.#fetch(this.#found.splice(0, Math.min(rowsWanted, this.#fetchRows)));
@@ -154,30 +172,37 @@ export class DotCursor extends ChunkCursor {
     }
   }
 
-  async #fetch(
-    dots: readonly { readonly dot: Dot; readonly key: string | undefined }[],
-  ): Promise<CursorItem[]> {
-    if (dots.length === 0) return [];
+  async #fetch(dots: readonly { readonly dot: Dot; readonly key: string | undefined }[]): Promise<Chunk> {
+    const chunk = new Chunk();
+    if (dots.length === 0) return chunk;
     const keys = dots.flatMap(({ key }) => (key === undefined ? [] : [ENTRY + key]));
     const rows = await this.#db.getMany(keys, { snapshot: this.#snapshot } as object);
     const bytes = rows.reduce((sum, row) => sum + (row?.length ?? 0), 1);
     const fitting = Math.floor((FETCH_BYTES * rows.length) / bytes);
     this.#fetchRows = Math.max(FETCH_ROWS_MIN, Math.min(fitting, FETCH_ROWS_MAX));
     let at = 0;
-    return dots.map(({ dot, key }): CursorItem => {
-      if (key === undefined) return { damage: damagedDot(dot, undefined, 'does not match its checksum') };
-      const row = rows[at++];
-      if (row === undefined) return { damage: damagedDot(dot, key, 'names a key that has no record') };
-      if (!isIntact(key, row)) return { damage: damagedRecord(key) };
-      if (originOf(row) !== dot.origin || seqOf(row) !== dot.seq)
-        return { damage: damagedDot(dot, key, 'names a key whose record has another dot') };
-      return { key, row };
-    });
+    for (const { dot, key } of dots) {
+      const row = key === undefined ? undefined : rows[at++];
+      const damage = damageOf(dot, key, row);
+      if (damage === undefined) chunk.add(key!, row!);
+      else chunk.addDamaged(damage);
+    }
+    return chunk;
   }
 
   protected override async release(): Promise<void> {
     await this.#iterator.close();
   }
+}
+
+/** What is wrong with what a dot leads to; undefined: nothing. */
+function damageOf(dot: Dot, key: string | undefined, row: Row | undefined): ReadmeshError | undefined {
+  if (key === undefined) return damagedDot(dot, undefined, 'does not match its checksum');
+  if (row === undefined) return damagedDot(dot, key, 'names a key that has no record');
+  if (!isIntact(key, row)) return damagedRecord(key);
+  if (originOf(row) !== dot.origin || seqOf(row) !== dot.seq)
+    return damagedDot(dot, key, 'names a key whose record has another dot');
+  return undefined;
 }
 
 function damagedDot(dot: Dot, key: string | undefined, what: string): ReadmeshError {
@@ -286,6 +311,13 @@ export class LevelSnapshot implements Snapshot {
 
   tops(): Promise<ReadonlyMap<OriginId, number>> {
     return readTops(this.#db, this.#snapshot);
+  }
+
+  async meta(): Promise<ReadonlyMap<string, Uint8Array>> {
+    const rows = await readSealed(this.#db, META, this.#snapshot);
+    rows.delete(META_HLC);
+    rows.delete(META_RUN);
+    return rows;
   }
 
   rows(range: KeyRange): RowCursor {

@@ -9,21 +9,20 @@
  * - The database is only created where the caller says that there was none (data-folder.ts).
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { ClassicLevel, type ChainedBatch as LevelBatch } from 'classic-level';
+import { ClassicLevel } from 'classic-level';
 import { isIntact } from '../checksum.js';
-import { dotOf, KEY_BYTES_MAX, utf8Length } from '../core/entry.js';
+import { KEY_BYTES_MAX, utf8Length } from '../core/entry.js';
 import type { BatchRow, Recovered, Row, StoreBatch } from '../core/types.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { damagedRecord } from './chunk-cursor.js';
 import { closed, openFailure, readFailure, untrusted, writeFailure } from './disk-errors.js';
 import { FolderSync, syncFolder } from './folder-sync.js';
-import { KeyFilter } from './key-filter.js';
+import { LevelBatch } from './level-batch.js';
 import { LevelBytes } from './level-bytes.js';
 import { type Db, EntryCursor, LevelSnapshot, readHeads, readSealed, readTops } from './level-cursors.js';
 import {
   decodeHlc,
   decodeRun,
-  dotKey,
   ENTRY,
   encodeHead,
   encodeHlc,
@@ -88,10 +87,8 @@ export class LevelStore implements Store {
   readonly #db: Db;
   readonly #options: LevelStoreOptions;
   readonly #folder: FolderSync;
-  /** Every key that was ever put into it, while it has been open since it was new. */
-  #filter: KeyFilter | undefined;
   #batches = 0;
-  #prepared: { readonly batch: StoreBatch; readonly chain: Promise<ChainedBatch> } | undefined;
+  #prepared: Prepared | undefined;
   #inFlight: Promise<void> | undefined;
   #failure: ReadmeshError | undefined;
   #closing: Promise<void> | undefined;
@@ -108,8 +105,6 @@ export class LevelStore implements Store {
     this.flushes = options.flush;
     this.recovered = found.recovered;
     this.previousRun = found.run;
-    // What the keys of a store that is not new are, nobody has read yet.
-    if (found.recovered.heads.size === 0 && found.recovered.tops.size === 0) this.#filter = new KeyFilter();
   }
 
   /**
@@ -170,10 +165,6 @@ export class LevelStore implements Store {
     throw damagedRecord(key);
   }
 
-  mayHold(key: string): boolean {
-    return this.#filter?.mayHold(key) ?? true;
-  }
-
   async getRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
     const rows = new Array<Row | undefined>(keys.length);
     for (let i = 0; i < keys.length; i++) {
@@ -198,26 +189,23 @@ export class LevelStore implements Store {
   /** Puts the batch together while the one before it is on its way: this thread has nothing else to wait for. */
   prepare(batch: StoreBatch): void {
     if (this.#prepared !== undefined || this.#failure !== undefined || this.#closing !== undefined) return;
-    const chain = this.#build(batch);
-    // Whoever writes the batch hears of a failure; if nobody does, it is nobody's.
-    chain.catch(() => undefined);
-    this.#prepared = { batch, chain };
-  }
-
-  /** Before it is written: a batch that failed may be there all the same. */
-  #noteKey(key: string): void {
-    if (this.#filter === undefined) return;
-    this.#filter.add(key);
-    if (this.#filter.isFull) this.#filter = undefined;
+    const prepared: Prepared = { batch, building: this.#build(batch), built: undefined };
+    this.#prepared = prepared;
+    prepared.building.then(
+      (built) => {
+        prepared.built = built;
+      },
+      // Whoever writes the batch hears of a failure; if nobody does, it is nobody's.
+      () => undefined,
+    );
   }
 
   async #commit(batch: StoreBatch): Promise<void> {
     try {
-      const chain = await this.#takePrepared(batch);
-      const run = { nonce: this.#options.run, batches: this.#batches + 1 };
-      putSealed(chain, META + META_RUN, encodeRun(run));
+      // What is built is given to LevelDB in this very turn: thousands of callbacks may come before the next.
+      const built = this.#takeBuilt(batch) ?? (await this.#takePrepared(batch));
       try {
-        await chain.write({ sync: this.flushes });
+        await built.write({ nonce: this.#options.run, batches: this.#batches + 1 }, this.flushes);
         if (this.flushes) await this.#folder.flush();
         else this.#folder.check();
       } catch (error) {
@@ -232,48 +220,49 @@ export class LevelStore implements Store {
     }
   }
 
-  async #takePrepared(batch: StoreBatch): Promise<ChainedBatch> {
+  #takeBuilt(batch: StoreBatch): LevelBatch | undefined {
+    if (this.#prepared?.batch !== batch) return undefined;
+    const { built } = this.#prepared;
+    if (built !== undefined) this.#prepared = undefined;
+    return built;
+  }
+
+  async #takePrepared(batch: StoreBatch): Promise<LevelBatch> {
     const prepared = this.#prepared;
     this.#prepared = undefined;
-    if (prepared?.batch === batch) return prepared.chain;
+    if (prepared?.batch === batch) return prepared.building;
     await this.#discard(prepared);
     return this.#build(batch);
   }
 
-  async #discard(prepared: { chain: Promise<ChainedBatch> } | undefined): Promise<void> {
-    const chain = await prepared?.chain.catch(() => undefined);
-    await chain?.close();
+  async #discard(prepared: Prepared | undefined): Promise<void> {
+    const built = await prepared?.building.catch(() => undefined);
+    await built?.close();
   }
 
   /** Puts the batch together without holding the event loop. Nothing is written yet. */
-  async #build(batch: StoreBatch): Promise<ChainedBatch> {
-    const chain: ChainedBatch = this.#db.batch();
+  async #build(batch: StoreBatch): Promise<LevelBatch> {
+    const out = new LevelBatch(this.#db);
     try {
-      let rows = 0;
-      for (const [key, row] of batch.rows) {
-        if (rows++ % SLICE_ROWS === SLICE_ROWS - 1) await nextTurn();
-        putRow(chain, key, row);
-        this.#noteKey(key);
-      }
-      for (const [key, row] of batch.removals ?? []) {
-        const { origin, seq } = dotOf(row);
-        chain.del(ENTRY + key);
-        chain.del(dotKey(origin, seq));
-      }
+      const rows = batch.rows.entries();
+      while (putSlice(out, rows)) await nextTurn();
+      for (const [key, row] of batch.removals ?? []) out.remove(key, row);
+      let heads = 0;
       for (const [origin, head] of batch.heads) {
-        if (rows++ % SLICE_ROWS === SLICE_ROWS - 1) await nextTurn();
-        putSealed(chain, HEAD + origin, encodeHead(head));
+        if (heads++ % SLICE_ROWS === SLICE_ROWS - 1) await nextTurn();
+        out.set(HEAD + origin, encodeHead(head));
       }
+      for (const origin of batch.forgets ?? []) out.delete(HEAD + origin);
       for (const [name, value] of batch.meta) {
         if (name === META_HLC || name === META_RUN)
           throw new ReadmeshError('INTERNAL', `the meta name ${name} is the store's own: choose another one`);
-        if (value === null) chain.del(META + name);
-        else putSealed(chain, META + name, value);
+        if (value === null) out.delete(META + name);
+        else out.set(META + name, value);
       }
-      if (batch.hlc !== undefined) putSealed(chain, META + META_HLC, encodeHlc(batch.hlc));
-      return chain;
+      if (batch.hlc !== undefined) out.set(META + META_HLC, encodeHlc(batch.hlc));
+      return out;
     } catch (error) {
-      await chain.close();
+      await out.close();
       if (isReadmeshError(error)) throw error;
       throw new ReadmeshError('INTERNAL', 'a batch could not be put together: report this bug', {
         cause: error,
@@ -312,23 +301,22 @@ export class LevelStore implements Store {
   }
 }
 
-type ChainedBatch = LevelBatch<Db, string, Uint8Array>;
-
-function putRow(chain: ChainedBatch, key: string, { row, replaces }: BatchRow): void {
-  if (key.length === 0 || key.length > KEY_BYTES_MAX)
-    throw new ReadmeshError(
-      'INTERNAL',
-      `a key of ${key.length} characters reached the store: report this bug`,
-    );
-  const dot = dotOf(row);
-  // Before the new one is put, which may be the same: a record that is written anew keeps its dot.
-  if (replaces !== undefined) chain.del(dotKey(replaces.origin, replaces.seq));
-  chain.put(ENTRY + key, row);
-  putSealed(chain, dotKey(dot.origin, dot.seq), key);
+/** A batch that is put together before it is its turn to be written. */
+interface Prepared {
+  readonly batch: StoreBatch;
+  readonly building: Promise<LevelBatch>;
+  /** Once it is done. */
+  built: LevelBatch | undefined;
 }
 
-function putSealed(chain: ChainedBatch, physicalKey: string, payload: string | Uint8Array): void {
-  chain.put(physicalKey, seal(physicalKey, payload));
+/** Whether there are more. Not part of `#build`: a loop in an async function allocates for each row. */
+function putSlice(out: LevelBatch, rows: Iterator<[string, BatchRow]>): boolean {
+  for (let i = 0; i < SLICE_ROWS; i++) {
+    const next = rows.next();
+    if (next.done === true) return false;
+    out.put(next.value[0], next.value[1]);
+  }
+  return true;
 }
 
 async function recover(db: Db): Promise<{ recovered: Recovered; run: RunMark | undefined }> {

@@ -9,7 +9,7 @@ import { isIntact } from '../checksum.js';
 import { originOf, seqOf } from '../core/entry.js';
 import type { OriginId, Recovered, Row, StoreBatch } from '../core/types.js';
 import { ReadmeshError } from '../errors.js';
-import { ChunkCursor, type CursorItem, damagedRecord } from './chunk-cursor.js';
+import { Chunk, ChunkCursor, damagedRecord } from './chunk-cursor.js';
 import { closed, writeFailure } from './disk-errors.js';
 import { compareKeys, type KeyInterval, keyInterval } from './key-range.js';
 import { META_HLC, META_RUN } from './physical.js';
@@ -148,9 +148,12 @@ interface Changes {
   readonly rows?: ReadonlyMap<string, Row>;
   readonly removals?: ReadonlyMap<string, Row>;
   readonly heads?: ReadonlyMap<OriginId, number>;
+  readonly forgets?: ReadonlySet<OriginId>;
   readonly meta?: ReadonlyMap<string, Uint8Array | null>;
   readonly hlc?: MemoryContents['hlc'];
 }
+
+type CursorItem = { readonly key: string; readonly row: Row } | { readonly damage: ReadmeshError };
 
 /** One version of the contents. Changed in place until somebody holds it (`share`), copied after that. */
 class Image implements MemoryContents {
@@ -185,6 +188,7 @@ class Image implements MemoryContents {
       if (image.rows.delete(key)) image.#sorted = undefined;
     }
     for (const [origin, head] of changes.heads ?? []) image.heads.set(origin, head);
+    for (const origin of changes.forgets ?? []) image.heads.delete(origin);
     for (const [name, value] of changes.meta ?? [])
       if (value === null) image.meta.delete(name);
       else image.meta.set(name, Uint8Array.from(value));
@@ -260,15 +264,16 @@ class ImageCursor extends ChunkCursor {
     this.#assertOpen = assertOpen;
   }
 
-  protected override async refill(rowsWanted: number): Promise<CursorItem[]> {
+  protected override async refill(rowsWanted: number): Promise<Chunk> {
     this.#assertOpen();
-    const items: CursorItem[] = [];
-    while (items.length < Math.min(rowsWanted, SLICE_ROWS)) {
+    const chunk = new Chunk();
+    while (chunk.keys.length < Math.min(rowsWanted, SLICE_ROWS)) {
       const next = this.#items.next();
       if (next.done === true) break;
-      items.push(next.value);
+      if ('damage' in next.value) chunk.addDamaged(next.value.damage);
+      else chunk.add(next.value.key, next.value.row);
     }
-    return items;
+    return chunk;
   }
 
   protected override async release(): Promise<void> {
@@ -291,6 +296,11 @@ class MemorySnapshot implements Snapshot {
   async tops(): Promise<ReadonlyMap<OriginId, number>> {
     this.#assertOpen();
     return this.#image.tops();
+  }
+
+  async meta(): Promise<ReadonlyMap<string, Uint8Array>> {
+    this.#assertOpen();
+    return new Map(this.#image.meta);
   }
 
   rows(range: KeyRange): RowCursor {

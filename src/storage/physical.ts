@@ -25,11 +25,11 @@ export const META_RUN = 'run';
 
 const SEQ_DIGITS = 12;
 const ORIGIN_END = 17;
-const DOT_KEY_LENGTH = ORIGIN_END + SEQ_DIGITS;
+export const DOT_KEY_LENGTH = ORIGIN_END + SEQ_DIGITS;
 const SEQ_MAX = 2 ** 48 - 1;
-const CRC_BYTES = 4;
+export const CRC_BYTES = 4;
 
-const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
+export const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
 /** Dots come in order: all but the last two digits are mostly those of the dot before. */
 let stemOrigin: OriginId = '';
 let stemSeq = -1;
@@ -58,29 +58,42 @@ export function parseDotKey(physical: string): Dot {
   return { origin: physical.slice(1, ORIGIN_END), seq };
 }
 
-/** Grows to the largest sealed row seen; keys and small records of the node. */
+const VIEWS_MAX = 512;
+
+/** Parts of a shared buffer from one place on, made when first needed: a view for each row would be most of its cost. */
+export class Views {
+  readonly #buffer: Buffer;
+  readonly #from: number;
+  readonly #views: Uint8Array[] = [];
+
+  constructor(buffer: Buffer, from: number) {
+    this.#buffer = buffer;
+    this.#from = from;
+  }
+
+  upTo(end: number): Uint8Array {
+    if (end > VIEWS_MAX) return this.#buffer.subarray(this.#from, end);
+    return (this.#views[end] ??= this.#buffer.subarray(this.#from, end));
+  }
+}
+
+/** Grows to the largest sealed row seen: small records of the node. */
 let scratch = Buffer.allocUnsafeSlow(8_192);
-/** The first so many bytes of it, made when first needed: a view for each sealed row would be most of its cost. */
-let views: Uint8Array[] = [];
-const VIEW_BYTES_MAX = 512;
+let sealedValues = new Views(scratch, 0);
 
 function room(bytes: number): Buffer {
   if (scratch.length < bytes) {
     scratch = Buffer.allocUnsafeSlow(bytes * 2);
-    views = [];
+    sealedValues = new Views(scratch, 0);
   }
   return scratch;
-}
-
-function viewOf(bytes: number): Uint8Array {
-  if (bytes > VIEW_BYTES_MAX) return scratch.subarray(0, bytes);
-  return (views[bytes] ??= scratch.subarray(0, bytes));
 }
 
 /** Texts up to this length are written here while they are ASCII; a native call costs more. */
 const SHORT_TEXT = 64;
 
-function writeText(text: string, into: Buffer, at: number): number {
+/** Returns how many bytes it takes. */
+export function writeText(text: string, into: Buffer, at: number): number {
   if (text.length <= SHORT_TEXT) {
     let i = 0;
     for (; i < text.length; i++) {
@@ -106,7 +119,7 @@ export function seal(physicalKey: string, payload: string | Uint8Array): Uint8Ar
     buffer.set(payload, end);
     end += payload.length;
   }
-  const sealed = viewOf(end);
+  const sealed = sealedValues.upTo(end);
   writeChecksum(sealed, checksum(physicalKey, sealed));
   return sealed;
 }
@@ -117,7 +130,7 @@ export function unseal(physicalKey: string, value: Uint8Array): Buffer | undefin
   return Buffer.from(value.buffer, value.byteOffset + CRC_BYTES, value.length - CRC_BYTES);
 }
 
-function writeChecksum(sealed: Uint8Array, sum: number): void {
+export function writeChecksum(sealed: Uint8Array, sum: number): void {
   sealed[0] = sum >>> 24;
   sealed[1] = sum >>> 16;
   sealed[2] = sum >>> 8;

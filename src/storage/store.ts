@@ -3,7 +3,7 @@
  * every implementation.
  *
  * Row families (physical keys): `e` + key -> row (entry.ts; it bears its own checksum); `d` + origin (16 hex)
- * + sequence number (12 hex) -> key; `h` + origin -> head; `m` + name -> meta. Values of the latter three are
+ * + sequence number (12 hex) -> key; `h` + origin -> head (removed by `forgets`); `m` + name -> meta. Values of the latter three are
  * sealed: crc32 of payload and physical key, then the payload. The meta names `hlc` and `run` are the store's own
  * and refused with INTERNAL.
  *
@@ -48,6 +48,8 @@ export interface Snapshot {
   readonly heads: ReadonlyMap<OriginId, number>;
   /** Greatest dot held per origin in this snapshot, at least. */
   tops(): Promise<ReadonlyMap<OriginId, number>>;
+  /** Small records of the node in this snapshot, by name; the store's own are not among them. */
+  meta(): Promise<ReadonlyMap<string, Uint8Array>>;
   rows(range: KeyRange): RowCursor;
   /** Every current record with a dot above `heads` (missing origin: 0), grouped by origin, in order of sequence. */
   above(heads: ReadonlyMap<OriginId, number>): RowCursor;
@@ -70,8 +72,6 @@ export interface Store {
   readonly recovered: Recovered;
   /** The row as last written, checksum verified. Throws DAMAGED. Synchronous and never waits for a write. */
   getRow(key: string): Row | undefined;
-  /** False: there is certainly no row of the key. Costs less than to look, where the store can tell; reads just look. */
-  mayHold?(key: string): boolean;
   /** In the order of `keys`. Throws DAMAGED. */
   getRows(keys: readonly string[]): Promise<(Row | undefined)[]>;
   /** A hint that this batch is to be written next: what can be done for that while another is in flight. */

@@ -173,6 +173,9 @@ describe('a cluster', () => {
     const status = await n2.cli('status');
     expect(status.code).toBe(0);
     for (const node of nodes) expect(status.stdout).toContain(node.address);
+    expect(status.stdout).toMatch(
+      /^digest {5}\d+ (entry|entries), (\d+ % read|not yet compared|equal to all linked members)/m,
+    );
     expect(JSON.parse((await n2.cli('status', '--json')).stdout)).toMatchObject({ name: 'n2', ready: true });
     expect(await n1.cli('verify', '--json')).toMatchObject({ code: 0, stderr: '' });
     expect((await n1.cli('verify')).stdout).toContain(

@@ -46,6 +46,24 @@ describe('the version vector', () => {
     expect(a.isBehind(b)).toBe(true);
   });
 
+  test('tells whether it is behind another, also when it is asked again and again while both change', () => {
+    const step = fc.tuple(fc.constantFrom('raise', 'set', 'fall', 'clear', 'other asks'), point);
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+        const [own, peer, third] = [new VersionVector(), new VersionVector(), new VersionVector()];
+        for (const [what, [o, head, top]] of steps) {
+          if (what === 'raise') own.raise(o, head, top);
+          else if (what === 'set') peer.set(o, head, top);
+          else if (what === 'fall') own.set(o, head, top);
+          else if (what === 'clear') peer.clear();
+          else third.isBehind(peer);
+          const lacks = [...peer.entries()].some(([at, h, t]) => h > own.head(at) || t > own.top(at));
+          expect(own.isBehind(peer)).toBe(lacks);
+        }
+      }),
+    );
+  });
+
   test('the minimum of several snapshots claims only what all of them held', () => {
     const a = new Map([
       ['x', 5],
@@ -126,6 +144,18 @@ describe('the failure detector', () => {
     expect(detector.state('m', 20_000 + PHI_SUSPECT * BEAT)).toBe('suspect');
     detector.heard('m', 30_000);
     expect(detector.state('m', 30_500)).toBe('alive');
+  });
+
+  test('believes others that have lost a member, also one that was never heard here', () => {
+    const detector = new FailureDetector(BEAT);
+    detector.accuse('m');
+    expect(detector.state('m', 100)).toBe('suspect');
+    expect(detector.silence('m', 100)).toBeUndefined();
+    detector.forgive(50, 200);
+    expect(detector.silence('m', 200)).toBeUndefined();
+    for (let t = 1_000; t <= 5_000; t += BEAT) detector.heard('m', t);
+    expect(detector.state('m', 5_500)).toBe('alive');
+    expect(detector.state('m', 5_000 + (PHI_SUSPECT + 1) * BEAT)).toBe('suspect');
   });
 
   test('does not count the time for which this node itself could not listen', () => {

@@ -34,3 +34,27 @@ test('the README begins with the two commands', () => {
   expect(text).toContain('npm ci && npm run demo');
   expect(text).toContain('npm ci && npm test');
 });
+
+test('the page of the simulation names scenarios that exist', () => {
+  const files = {
+    R: 'scenarios/replication',
+    F: 'scenarios/faults',
+    B: 'scenarios/bootstrap',
+    D: 'scenarios/digest',
+    L: 'scenarios/relays',
+    M: 'disk-model',
+  };
+  const text = page('docs/simulation.md');
+  const table = text.slice(text.indexOf('| Rule |'), text.indexOf('## What it found'));
+  const named = new Map<string, Set<string>>();
+  for (const [, letter, title] of table.matchAll(/[|;] ([A-Z]): (.+?)(?=; [A-Z]: | \|\n)/g))
+    named.set(letter!, (named.get(letter!) ?? new Set()).add(title!));
+  expect([...named.keys()].sort()).toEqual(Object.keys(files).sort());
+  for (const [letter, file] of Object.entries(files)) {
+    const source = page(`test/simulator/${file}.test.ts`);
+    const exists = new Set(
+      [...source.matchAll(/^ *test(?:\.each\(.*\))?\(\s*['`"](.+)['`"],/gm)].map((match) => match[1]!),
+    );
+    expect([...named.get(letter)!].filter((title) => !exists.has(title))).toEqual([]);
+  }
+});

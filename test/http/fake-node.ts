@@ -5,7 +5,7 @@ import { stampBytes, stampFromHex, stampToHex } from '../../src/core/hlc.js';
 import type { Row } from '../../src/core/types.js';
 import type { ReadmeshError } from '../../src/errors.js';
 import type { Range, Receipt, Status } from '../../src/read-store.js';
-import type { NodeService, RowScan, WriteRequest } from '../../src/service.js';
+import type { DigestReport, NodeService, RowScan, WriteRequest } from '../../src/service.js';
 
 const ORIGIN = '00000000000000aa';
 
@@ -103,8 +103,8 @@ export class FakeNode implements NodeService {
     return Promise.resolve();
   }
 
-  digest(): Promise<{ heads: Record<string, number>; entries: number; buckets: string[] }> {
-    return Promise.resolve({ heads: {}, entries: this.rows.size, buckets: [] });
+  digest(): Promise<DigestReport> {
+    return Promise.resolve({ heads: {}, entries: this.rows.size, root: '', damaged: 0, buckets: [] });
   }
 
   digestBucket(): Promise<{ key: string; stamp: string }[]> {

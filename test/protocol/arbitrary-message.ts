@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { checksum } from '../../src/checksum.js';
 import { makeRow } from '../../src/core/entry.js';
 import type { PeerMessage, VectorEntry } from '../../src/core/messages.js';
+import type { ReportEntry, SealReport, SealRow } from '../../src/core/seal-table.js';
 import type { Records } from '../../src/core/types.js';
 
 /** Plain objects only, as a decoder makes them. */
@@ -64,6 +65,29 @@ export const records: fc.Arbitrary<Records> = fc
 
 const member = shape({ name, host: name, address: text(0, 256), origin, stamp: hex(32) });
 
+const sealRow: fc.Arbitrary<SealRow> = fc
+  .record({ origin, a: seq, b: seq, forgotten: fc.boolean(), stamp: uint })
+  .map(({ origin: of, a, b, forgotten, stamp }) => ({
+    origin: of,
+    head: Math.min(a, b),
+    seal: Math.max(a, b),
+    forgotten,
+    stamp,
+  }));
+const sealReport: fc.Arbitrary<SealReport> = shape({
+  member: origin,
+  version: uint,
+  membersHash: hash,
+  forgotten: uint,
+  proven: fc.boolean(),
+  root: fc.oneof(fc.constant(''), hex(64)),
+  entries: fc.array(
+    fc
+      .tuple(origin, seq, seq, fc.constantFrom(0 as const, 1 as const, 2 as const))
+      .map(([of, a, b, state]): ReportEntry => [of, Math.min(a, b), Math.max(a, b), state]),
+    { maxLength: 10 },
+  ),
+});
 const bytes = (length: number): fc.Arbitrary<Uint8Array> =>
   fc.uint8Array({ minLength: length, maxLength: length });
 const sum = bytes(44);
@@ -123,7 +147,16 @@ export const messages: { [Type in PeerMessage['type']]: fc.Arbitrary<Extract<Pee
     ack: shape({ type: type('ack'), flushed: fc.boolean(), frames: fc.array(uint, { maxLength: 40 }) }),
     prune: shape({ type: type('prune'), origins: fc.array(origin, { maxLength: 40 }) }),
     graft: shape({ type: type('graft'), origins: fc.array(origin, { maxLength: 40 }) }),
+    offer: shape({ type: type('offer'), frames: pairs(seq) }),
+    fetch: shape({ type: type('fetch'), frames: pairs(seq) }),
     pulse: shape({ type: type('pulse'), origin, counter: uint, suspect: fc.boolean() }),
+    seals: shape({
+      type: type('seals'),
+      reply: fc.boolean(),
+      rows: fc.array(sealRow, { maxLength: 20 }),
+      reports: fc.array(sealReport, { maxLength: 10 }),
+    }),
+    'seals-hash': shape({ type: type('seals-hash'), hash }),
     pull: shape({ type: type('pull'), session: uint, heads: pairs(seq) }),
     'pull-range': shape({
       type: type('pull-range'),

@@ -177,6 +177,11 @@ describe('decoding refuses', () => {
     ['an origin that is too short', [7, [ORIGIN.slice(1)]], /origins is not 16 hex digits/],
     ['an origin that is too long', [7, [`${ORIGIN}0`]], /origins takes 17 bytes/],
     ['an origin in binary', [7, [Buffer.from(ORIGIN)]], /origins is not text/],
+    [
+      'an offer of 257 frames',
+      [16, Array.from({ length: 257 }, () => [ORIGIN, 1]).flat()],
+      /bad offer: frames has more than 256 entries/,
+    ],
     ['an incomplete pair', [8, 1, [ORIGIN]], /bad pull: heads holds an incomplete entry/],
     [
       'a head beyond 48 bits',

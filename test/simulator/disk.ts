@@ -47,6 +47,7 @@ export class Image {
       this.flipped.delete(key);
     }
     for (const [origin, head] of batch.heads) this.heads.set(origin, head);
+    for (const origin of batch.forgets ?? []) this.heads.delete(origin);
     for (const [name, bytes] of batch.meta) {
       if (bytes === null) this.meta.delete(name);
       else this.meta.set(name, bytes);

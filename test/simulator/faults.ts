@@ -23,6 +23,11 @@ export const FAULT_KINDS = [
   'bootstrapCrash',
   'restoreBackup',
   'clone',
+  'remove',
+  // What becomes of origins that have ended.
+  'originSealed',
+  'originForgotten',
+  'missedForgetting',
   // Network.
   'cut',
   'cutOneWay',

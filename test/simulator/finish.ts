@@ -19,6 +19,8 @@ import type { World } from './world.js';
  */
 export const CONVERGENCE_MS_MAX = 45_000;
 const POLL_MS = 250;
+/** Longest time in which all members forget an origin that has ended, beyond the age of tokens, ms. */
+const FORGETTING_MS_MAX = 20_000;
 /** Links are back this long after they broke, ms; and what then is sent again is acknowledged after so long. */
 const RELINK_MS_MAX = 15_000;
 const SENT_AGAIN_MS_MAX = 700;
@@ -59,6 +61,7 @@ export class Finish {
         throw new Violation('durability', `${obligation.key} at ${obligation.stamp} is not held by all`);
     this.#checkSentAgain(healed);
     this.#checkUsable(healed);
+    if (healed.length === this.#nodes.length) this.#checkBounded(healed);
     return took;
   }
 
@@ -110,11 +113,12 @@ export class Finish {
   }
 
   /**
-   * A power cut may have taken the only record that somebody held everything from disks that do not flush. Then
-   * all wait for each other, and an operator has to decide: one of them is restarted as the founder.
+   * A power cut may have taken the only record that somebody held everything from disks that do not flush; or the
+   * only source of a rebuild lost its disk, too. Then all wait for each other, and an operator has to decide: one of
+   * them is restarted as the founder.
    */
   #endHopelessBootstrap(healed: readonly SimNode[]): void {
-    if (this.#plan.flushes) return;
+    if (this.#plan.flushes && this.#world.ledger.faults.missedForgetting === 0) return;
     const founded = new Set(healed.filter(isReadyOnDisk).map(clusterOnDisk));
     const joined = healed.filter((node) => {
       const uid = clusterOnDisk(node);
@@ -185,7 +189,7 @@ export class Finish {
         return `${node.name} is busy: ${core.queue.rows} rows, ${core.acks.unsettled} writes, ${node.scans.size} scans`;
       if (core.digest.builtPercent < 100) return `${node.name} has not read all of its store yet`;
       if (core.written.hash !== first.core!.written.hash)
-        return `the vectors of ${first.name} and ${node.name} differ`;
+        return `the vectors of ${first.name} and ${node.name} differ: ${vectorOf(first)} and ${vectorOf(node)}`;
       // Equal vectors without gaps promise equal entries, which is checked at the end; with gaps it may take longer.
       const odd = core.written.hasGaps ? entriesDiffer(first, node) : undefined;
       if (odd !== undefined) return odd;
@@ -220,10 +224,23 @@ export class Finish {
         if ((image.heads.get(origin) ?? 0) !== head)
           throw new Violation('written', `${node.name} announces ${origin}:${head}, its disk says otherwise`);
       this.#world.oracle.checkAllHeads(node);
+      this.#world.oracle.ended.checkAll(node);
       checkDigest(node);
       if (node.open.size > 0)
         throw new Violation('answers', `${node.name} left ${node.open.size} writes unanswered`);
     }
+  }
+
+  /** Vectors end with the members' origins. */
+  #checkBounded(healed: readonly SimNode[]): void {
+    const { tokenAgeMaxMs } = this.#world.options;
+    if (tokenAgeMaxMs > FORGETTING_MS_MAX) return;
+    const limit = this.#world.scheduler.now + tokenAgeMaxMs + FORGETTING_MS_MAX;
+    while (surplus(healed) !== undefined) {
+      if (this.#world.scheduler.now > limit) throw new Violation('vectors', surplus(healed)!);
+      this.#world.run(POLL_MS);
+    }
+    this.#checkEqual(healed);
   }
 
   /**
@@ -272,6 +289,21 @@ export class Finish {
         `a write after healing ended as ${bad === undefined ? 'nothing' : JSON.stringify(bad)}`,
       );
   }
+}
+
+function vectorOf(node: SimNode): string {
+  const { written, members } = node.core!;
+  const entry = ([origin, head, top]: readonly [string, number, number]): string =>
+    `${origin.slice(0, 4)}${members.isMember(origin) ? '' : '!'}:${head}/${top}`;
+  return [...written.entries()].map(entry).sort().join(' ');
+}
+
+/** An origin that should have left somebody's vector. */
+function surplus(healed: readonly SimNode[]): string | undefined {
+  for (const node of healed)
+    for (const origin of node.core!.written.origins())
+      if (!node.core!.members.isMember(origin)) return `${node.name} still has ${origin} in its vector`;
+  return undefined;
 }
 
 /** What the node says of its store is what the store holds, and the store says the same of itself. */

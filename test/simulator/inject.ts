@@ -1,5 +1,6 @@
 /** Carries out the faults of a plan: each begins at its event and ends by itself, or when the run is healed. */
 import { decodeMeta } from '../../src/core/core.js';
+import type { OriginId } from '../../src/core/types.js';
 import type { Image } from './disk.js';
 import type { FaultKind } from './faults.js';
 import type { SimNode } from './node.js';
@@ -22,6 +23,17 @@ export function isReadyOnDisk(node: SimNode): boolean {
 /** Which founding the store belongs to; empty while it has found none. */
 export function clusterOnDisk(node: SimNode): string | undefined {
   return decodeMeta<{ uid: string }>(node.disk.image.meta.get('node'))?.uid;
+}
+
+/** Under which origin the store goes on, or went on last; undefined while it is empty. */
+export function originOnDisk(node: SimNode): OriginId | undefined {
+  return decodeMeta<{ origin: OriginId }>(node.disk.image.meta.get('node'))?.origin;
+}
+
+/** Whether the store says of itself that it missed no forgetting of an ended origin. */
+export function hasMissedNothing(node: SimNode): boolean {
+  const seals = decodeMeta<{ proven: boolean }>(node.disk.image.meta.get('seals'));
+  return seals?.proven ?? isReadyOnDisk(node);
 }
 
 export class Injector {
@@ -67,6 +79,7 @@ export class Injector {
       wipe: () => this.#wipe(node, event),
       restoreBackup: () => this.#restore(node, event),
       clone: () => this.#clone(node, event),
+      remove: () => this.#remove(node, event),
       cut: () => this.#cut(node, event, 'cut'),
       cutOneWay: () => this.#cut(node, event, 'cutOneWay'),
       flap: () => this.#flap(node, event),
@@ -202,6 +215,16 @@ export class Injector {
     this.#later(scale(event.a, 5, 500), () => {
       for (const other of killed) this.#start(other);
     });
+  }
+
+  /** An operator removes a member, whose host then comes back with an empty disk under the same name. */
+  #remove(node: SimNode, event: PlanEvent): void {
+    const other = this.#other(node, event.b);
+    if (!this.#mayLose(node) || !other.ready || other.paused) return;
+    if (other.core!.members.byName(node.name) !== undefined) this.#mattered('remove');
+    other.input({ type: 'remove-member', id: 1, name: node.name });
+    node.wipe();
+    this.#end(event, () => this.#start(node));
   }
 
   #restore(node: SimNode, event: PlanEvent): void {

@@ -20,6 +20,6 @@ describe('a planted bug is caught', () => {
       expect(failures.length).toBe(1);
       console.log(`${mutant.name}: seed ${failures[0]?.seed}, ${failures[0]?.outcome.failure?.check}`);
     },
-    120_000,
+    300_000,
   );
 });

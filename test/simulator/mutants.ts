@@ -253,9 +253,131 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   mutant('does not take its name back', 'core/gossip.ts', '    this.#reclaimName();\n', ''),
   mutant(
+    'seals without a member that is down',
+    'core/seal-gossip.ts',
+    'if (report === undefined || report.membersHash !== members.hash) return undefined;',
+    'if (report === undefined || report.membersHash !== members.hash) continue;',
+    41,
+  ),
+  mutant(
+    'forgets an origin before all know its seal',
+    'core/sealing.ts',
+    'if (row !== undefined && !row.forgotten && entries.every((entry) => isSettled(entry, row))) {',
+    'if (row !== undefined && !row.forgotten) {',
+    151,
+  ),
+  mutant(
+    'seals and forgets across a gap though members differ',
+    'core/sealing.ts',
+    "root !== '' && root === reports[0]!.root",
+    'root === root',
+    3,
+  ),
+  mutant(
+    'takes up again after a restore though origins were forgotten meanwhile',
+    'core/sealing.ts',
+    'if (latest > standing.forgotten && !standing.proven) {',
+    'if (latest < 0) {',
+    52,
+  ),
+  {
+    name: 'catches up by dots though it cannot name what it lacks',
+    seed: 151,
+    edits: [
+      {
+        file: 'core/standing.ts',
+        find: 'return report === undefined || report.proven || report.forgotten >= this.forgotten;',
+        replace: 'return true;',
+      },
+      {
+        file: 'core/standing.ts',
+        find: "if (this.proven && this.#core.identity.phase === 'ready') return true;",
+        replace: "if (this.#core.identity.phase === 'ready') return true;",
+      },
+      {
+        file: 'core/sealing.ts',
+        find: '    this.#checkStanding();\n  }',
+        replace: '  }',
+      },
+    ],
+  },
+  mutant(
     'never asks for what pushes did not bring',
     'core/catch-up.ts',
-    '    if (!taken.isBehind(peer.vector)) {',
+    '    if (!taken.isBehind(peer.vector, this.#core.sealing.isCovered)) {',
     '    if (taken.size > 0) {',
   ),
+  mutant(
+    'builds the digest from what it reads, and forgets what was written meanwhile',
+    'core/digest.ts',
+    '      this.#survey?.landed(key, old, now);\n',
+    '',
+  ),
+  mutant(
+    'stores the root that the store had before the batch',
+    'core/digest.ts',
+    '      root.addSum(this.#coming);\n',
+    '',
+  ),
+  mutant(
+    'does not take back what a write replaced',
+    'core/write-queue.ts',
+    'replaced: current,',
+    'replaced: undefined,',
+  ),
 ];
+
+/**
+ * Bugs of sealing that are told by what a token is answered, or by a node that comes back: in scenarios of their own
+ * (scenarios/sealing-bugs.test.ts).
+ */
+export const SEALING_MUTANTS: Readonly<Record<'behind' | 'unsettled' | 'raise' | 'founding', Mutant>> = {
+  behind: mutant(
+    'seals an origin while a member is behind',
+    'core/sealing.ts',
+    'if (!entries.every((entry) => entry !== undefined && entry[1] === head && entry[2] === top)) return;',
+    'if (entries.length === 0) return;',
+  ),
+  unsettled: mutant(
+    'forgets an origin before all know its seal',
+    'core/sealing.ts',
+    'if (row !== undefined && !row.forgotten && entries.every((entry) => isSettled(entry, row))) {',
+    'if (row !== undefined && !row.forgotten) {',
+  ),
+  raise: mutant(
+    'raises heads to a seal above a gap',
+    'core/sealing.ts',
+    '    if (!row.forgotten) return;\n    const { taken } = this.#core;\n    const { origin, seal } = row;\n',
+    `    const { taken, queue } = this.#core;
+    const { origin, seal } = row;
+    if (taken.has(origin) && taken.top(origin) === seal && taken.raise(origin, seal, seal))
+      queue.raiseHead(queue.batch(), origin, seal);
+    if (!row.forgotten) return;
+`,
+  ),
+  founding: mutant(
+    'keeps to itself what its founding had forgotten',
+    'core/sealing.ts',
+    '      taken.raise(origin, top, top);\n      queue.raiseHead(queue.batch(), origin, top);\n',
+    '      this.#forgotten.add(origin, top);\n',
+  ),
+};
+
+/**
+ * Bugs that show only where stores lost or kept what they should not: in scenarios of their own
+ * (scenarios/digest-bugs.test.ts), since no seed of the suite damages a store in these ways and heals it.
+ */
+export const DIGEST_MUTANTS: Readonly<Record<'dot' | 'union', Mutant>> = {
+  dot: mutant(
+    'hashes the dot along with the entry',
+    'core/entry-hash.ts',
+    '    key.length,\n',
+    '    key.length ^ row[35]!,\n',
+  ),
+  union: mutant(
+    'mends by union, whatever the others say',
+    'core/reconcile-rule.ts',
+    "if (lacks * 2 > members) return 'set-aside';",
+    "if (lacks * 2 > 0 || holds > 0) return 'fetch';\n  if (lacks * 2 > members) return 'set-aside';",
+  ),
+};

@@ -358,6 +358,9 @@ export class SimNode {
         return;
       }
       case 'log':
+        if (effect.event === 'origin-sealed') world.ledger.mattered('originSealed');
+        if (effect.event === 'origin-forgotten') world.ledger.mattered('originForgotten');
+        if (effect.event === 'rebuilding') world.ledger.mattered('missedForgetting');
         return world.ledger.note(this.name, () => `${effect.event} ${JSON.stringify(effect.details)}`);
       case 'set-aside':
         return world.ledger.note(this.name, () => `sets ${effect.key} aside`);

@@ -31,7 +31,9 @@ import {
 import type { Effect, Input, LinkId, LocalOp } from '../../src/core/io.js';
 import type { PeerMessage, Push } from '../../src/core/messages.js';
 import type { OriginId, Row, StampHex, StoreBatch } from '../../src/core/types.js';
+import { overCap } from './caps.js';
 import type { Image } from './disk.js';
+import { EndedOrigins } from './ended.js';
 import { Violation } from './faults.js';
 import type { OpenWrite, SimNode } from './node.js';
 import { TWIN_PREFIX } from './workload.js';
@@ -78,6 +80,7 @@ export class Oracle {
   /** Greatest sequence number that its owner knows to be written. */
   readonly #confirmed = new Map<OriginId, number>();
   readonly #lostDisks: LostDisk[] = [];
+  readonly ended: EndedOrigins;
   readonly obligations = new Map<string, Obligation[]>();
   /** Nodes whose disk holds, or held, damaged records: until it is emptied, nothing is asked of it. */
   readonly damaged = new Set<SimNode>();
@@ -88,6 +91,11 @@ export class Oracle {
 
   constructor(world: World) {
     this.#world = world;
+    this.ended = new EndedOrigins(
+      world,
+      (origin) => this.#accepted.get(origin) ?? [],
+      (node) => this.damaged.has(node),
+    );
   }
 
   // What nodes report.
@@ -144,6 +152,7 @@ export class Oracle {
     for (const [origin, head] of batch.heads)
       if (this.#owners.get(origin) === node)
         this.#given.set(origin, Math.max(head, this.#given.get(origin) ?? 0));
+    const forgets = (batch.forgets ?? new Set()).size === 0 ? [] : this.#extents(node, batch.forgets!);
     node.disk.apply(batch);
     for (const [, { row }] of batch.rows)
       if (
@@ -153,6 +162,14 @@ export class Oracle {
         throw new Violation('clock', `${node.name} stores ${show(row)} above its stored clock`);
     if (!this.damaged.has(node))
       for (const [origin, head] of batch.heads) this.#checkHead(node, origin, before.get(origin)!, head);
+    for (const [origin, top] of forgets) this.ended.forgets(node, origin, top);
+  }
+
+  /** How much of each the node holds. */
+  #extents({ disk }: SimNode, origins: ReadonlySet<OriginId>): [OriginId, number][] {
+    const { heads } = disk.image;
+    const tops = disk.image.tops();
+    return [...origins].map((origin) => [origin, Math.max(heads.get(origin) ?? 0, tops.get(origin) ?? 0)]);
   }
 
   sending(node: SimNode, links: readonly LinkId[], message: PeerMessage): void {
@@ -166,8 +183,9 @@ export class Oracle {
         mustHold(node, key, held, message.rows[i]!, 'pushes');
       }
     } else if (message.type === 'beat') {
+      // What is being forgotten may be announced until the process hears that it is off the disk.
       for (const [origin, head] of message.vector)
-        if (head > (node.disk.image.heads.get(origin) ?? 0))
+        if (head > Math.max(node.disk.image.heads.get(origin) ?? 0, this.ended.end(origin)))
           throw new Violation(
             'written',
             `${node.name} announces ${origin}:${head}, which is not on its disk`,
@@ -223,6 +241,8 @@ export class Oracle {
         'caps',
         `${node.name} counts ${queue.rows} rows, ${queue.bytes} and ${acks.bytes} bytes`,
       );
+    const over = overCap(core);
+    if (over !== undefined) throw new Violation('caps', `${node.name} holds ${over}`);
     // One more: the digest's survey.
     if (node.scans.size > options.sessionsServedMax + 1)
       throw new Violation('caps', `${node.name} serves ${node.scans.size} scans`);
@@ -394,7 +414,7 @@ export class Oracle {
   #checkHonest(node: SimNode, code: string): void {
     const core = node.core!;
     if (!['STORE_FAILED', 'CLOCK_SKEW', 'REMOVED', 'DUPLICATE_ORIGIN'].includes(code)) {
-      if (code === 'NOT_READY' && core.ready && !core.unmet)
+      if (code === 'NOT_READY' && core.ready && !core.identity.unmet)
         throw new Violation('honest', `${node.name} refuses as not ready, but is`);
       return;
     }

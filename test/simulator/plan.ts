@@ -25,6 +25,7 @@ export const EVENT_KINDS = [
   'wipe',
   'restoreBackup',
   'clone',
+  'remove',
   'cut',
   'cutOneWay',
   'flap',
@@ -95,6 +96,8 @@ export function drawPlan(seed: number, limits: PlanLimits = {}): Plan {
       ...(tinyCaps ? drawTinyCaps(random) : {}),
       ...(tinyCaps ? drawBootstrapCaps(new Random(Math.imul(seed, 0x2545f491) ^ 0x1b56c4f5)) : {}),
       ackTimeoutMs: Math.round(random.logBetween(200, 3_000)),
+      // Most runs are over before a token is a day old.
+      ...(random.chance(0.85) ? { tokenAgeMaxMs: Math.round(random.logBetween(100, 5_000)) } : {}),
     },
     tinyCaps,
     rates: {

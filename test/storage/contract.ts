@@ -4,6 +4,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { dotOf, KEY_BYTES_MAX } from '../../src/core/entry.js';
 import type { OriginId } from '../../src/core/types.js';
+import { bucketOf, digestOf } from '../../src/node/digest.js';
 import type { KeyRange, Store } from '../../src/storage/store.js';
 import { modelled } from './model.js';
 import {
@@ -222,6 +223,7 @@ function snapshots(harness: () => StoreHarness): void {
     );
     expect([...before.heads]).toEqual([[ORIGIN_A, 2]]);
     expect([...(await before.tops())]).toEqual([[ORIGIN_A, 2]]);
+    expect([...(await before.meta()).keys()]).toEqual([]);
     expect((await drain(before.rows({}))).map(([key, row]) => [key, dotOf(row).seq])).toEqual([
       ['a', 1],
       ['b', 2],
@@ -324,6 +326,20 @@ function discipline(harness: () => StoreHarness): void {
     expect(await drainKeys(harness().store.rows({}))).toHaveLength(300);
   });
 
+  it('a reopened store has no head of a forgotten origin, but a head of 0, and all records', async () => {
+    const { store } = harness();
+    await store.write(puts(ORIGIN_A, 1, ['a', 'b']));
+    await store.write(batchOf({ heads: new Map([[ORIGIN_B, 0]]), forgets: new Set([ORIGIN_A]) }));
+    const snapshot = await store.snapshot();
+    expect([...snapshot.heads]).toEqual([[ORIGIN_B, 0]]);
+    await snapshot.close();
+    await harness().reopen();
+    const { recovered } = harness().store;
+    expect([...recovered.heads]).toEqual([[ORIGIN_B, 0]]);
+    expect([...recovered.tops]).toEqual([[ORIGIN_A, 2]]);
+    expect(dotOf(harness().store.getRow('a')!)).toEqual({ origin: ORIGIN_A, seq: 1 });
+  });
+
   it('a reopened store recovers heads, tops, clock and meta, deletions included', async () => {
     const meta = (name: string, value: number[] | null) =>
       batchOf({ meta: new Map([[name, value === null ? null : Uint8Array.from(value)]]) });
@@ -355,6 +371,23 @@ function damaged(harness: () => StoreHarness): void {
   beforeEach(async () => {
     await harness().store.write(puts(ORIGIN_A, 1, keys));
     await harness().damage('c');
+  });
+
+  it('a digest of what lies on disk counts a damaged record, and sums all others', async () => {
+    const { store } = harness();
+    const more = Array.from({ length: 700 }, (_, i) => `k${i}`);
+    await store.write(puts(ORIGIN_A, 5, more));
+    const before = await digestOf(store);
+    expect([before.entries, before.damaged]).toEqual([703, 1]);
+    await harness().damage('k300');
+    await harness().damage('k301');
+    const report = await digestOf(harness().store);
+    expect([report.entries, report.damaged]).toEqual([701, 3]);
+    const odd = new Set(['k300', 'k301'].map(bucketOf));
+    report.buckets.forEach((sum, bucket) => {
+      expect(sum === before.buckets[bucket], `bucket ${bucket}`).toBe(!odd.has(bucket));
+    });
+    expect(report.root).not.toBe(before.root);
   });
 
   it('a damaged record is never served, its neighbours are', async () => {

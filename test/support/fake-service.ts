@@ -11,6 +11,7 @@ import { type ClientSession, type ServeOptions, serveClient } from '../../src/cl
 import { compareEntries, isTombstone, KIND_REGISTER, makeRow } from '../../src/core/entry.js';
 import { stampBytes, stampFromHex, stampToHex } from '../../src/core/hlc.js';
 import type { Row } from '../../src/core/types.js';
+import type { EncodedCache } from '../../src/encoded-cache.js';
 import { ReadmeshError } from '../../src/errors.js';
 import type { MemberStatus, Range, Receipt, Status, Value } from '../../src/read-store.js';
 import type {
@@ -43,6 +44,7 @@ export class FakeService implements NodeService {
   hangWrites = false;
   /** `ready`, `verify` and page reads never answer. */
   hang = false;
+  encoded: EncodedCache | undefined;
   reads = 0;
   openScans = 0;
   statusCalls = 0;
@@ -152,7 +154,13 @@ export class FakeService implements NodeService {
   }
 
   async digest(): Promise<DigestReport> {
-    return { heads: { [this.origin]: this.#seq }, entries: this.rows.size, buckets: ['aa', 'bb'] };
+    return {
+      heads: { [this.origin]: this.#seq },
+      entries: this.rows.size,
+      root: 'ab',
+      damaged: 0,
+      buckets: ['aa', 'bb'],
+    };
   }
 
   async digestBucket(): Promise<{ key: string; stamp: string }[]> {

@@ -166,8 +166,10 @@ describe('a bootstrap from several sources', () => {
     const { world, nodes } = filled(['a', 'b'], 400, { ...SMALL, bootstrapRangeBytes: 8_000 }, 200);
     const [a, b] = nodes as [SimNode, SimNode];
     const c = world.add({ name: 'c', join: addressesOf(nodes) });
-    Object.assign(world.network.path(b, c), { bandwidth: 0.5 });
     c.start();
+    // What b says of its standing is not to come when a has brought everything.
+    expect(world.runUntil(() => c.core!.bootstrap?.sources.length === 2, 5_000)).toBe(true);
+    Object.assign(world.network.path(b, c), { bandwidth: 0.5 });
     expect(world.runUntil(() => c.ready, 60_000)).toBe(true);
     // Alone, b would need three minutes for all, and a quarter of a minute for one range.
     expect(world.scheduler.now).toBeLessThan(20_000);

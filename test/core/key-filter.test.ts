@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { KeyFilter } from '../../src/storage/key-filter.js';
+import { KeyFilter } from '../../src/core/key-filter.js';
 
 test('a key that was added is never said to be absent, over any number of layers', () => {
   const filter = new KeyFilter();

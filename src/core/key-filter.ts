@@ -1,5 +1,5 @@
 /**
- * Tells keys that a store certainly does not hold from those that it may hold: a blocked Bloom filter (Putze, Sanders
+ * Tells keys that were certainly never taken in from those that may have been: a blocked Bloom filter (Putze, Sanders
  * and Singler, "Cache-, Hash- and Space-Efficient Bloom Filters", 2007). Loading new keys asks for each of them
  * whether there is an older record, and LevelDB takes over a microsecond to say no.
  *
@@ -30,7 +30,8 @@ function layerOf(keys: number): Layer {
 export class KeyFilter {
   readonly #layers: Layer[] = [];
   #bytes = 0;
-  /** Of the key that was hashed last: its block, and where its bits lie in it. */
+  /** The key that was hashed last, its block, and where its bits lie in it. */
+  #key = '';
   #block = 0;
   #bits = 0;
 
@@ -77,7 +78,10 @@ export class KeyFilter {
     return true;
   }
 
+  /** Once for a key that is asked for and then added. */
   #hash(key: string): void {
+    if (key === this.#key) return;
+    this.#key = key;
     let a = 0x811c9dc5;
     let b = 0x9e3779b9;
     for (let i = 0; i < key.length; i++) {

@@ -1,0 +1,118 @@
+/**
+ * Iterating over a scan, page by page. Not async generators: those cost several turns of the microtask queue for
+ * each row, which is more than to read it.
+ *
+ * While a page is handed out the next one is on its way, on LevelDB's thread; from the second page on, so that
+ * whoever only wants the first rows has no others read. A page's rows are handed out within one turn of the event
+ * loop if the reader does not wait in between: `SCAN_ROWS` bounds what that takes.
+ */
+import type { Row } from '../core/types.js';
+import type { Value } from '../read-store.js';
+import type { RowScan } from '../service.js';
+import { decodeRow } from '../values.js';
+
+/** Rows of a page. */
+const SCAN_ROWS = 512;
+
+type Page = Awaited<ReturnType<RowScan['next']>>;
+
+const END = { done: true, value: undefined } as const;
+const NO_ROWS: Page = { keys: [], rows: [] };
+const ignored = (): void => {};
+
+/** Ends with what the scan, or `pick`, throws. `next` may be called ahead: answers come in order. */
+export class Pages<T> implements AsyncIterableIterator<T> {
+  readonly #open: () => RowScan;
+  readonly #pick: (key: string, row: Row) => T;
+  #scan: RowScan | undefined;
+  #page = NO_ROWS;
+  #at = 0;
+  #isFirst = true;
+  #ahead: Promise<Page> | undefined;
+  #loading: Promise<void> | undefined;
+  #ended = false;
+  /** Thrown once. */
+  #failure: { readonly error: unknown } | undefined;
+
+  /** `open` is called when the first row is asked for. */
+  constructor(open: () => RowScan, pick: (key: string, row: Row) => T) {
+    this.#open = open;
+    this.#pick = pick;
+  }
+
+  next(): Promise<IteratorResult<T>> {
+    if (this.#loading === undefined) {
+      if (this.#at < this.#page.keys.length) return this.#row();
+      if (this.#failure !== undefined) return this.#fail();
+      if (this.#ended) return Promise.resolve(END);
+      this.#loading = this.#load();
+    }
+    return this.#loading.then(() => this.next());
+  }
+
+  async return(): Promise<IteratorResult<T>> {
+    this.#ended = true;
+    this.#failure = undefined;
+    this.#page = NO_ROWS;
+    await this.#loading;
+    await this.#scan?.close();
+    return END;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  #row(): Promise<IteratorResult<T>> {
+    const at = this.#at++;
+    try {
+      return Promise.resolve({ done: false, value: this.#pick(this.#page.keys[at]!, this.#page.rows[at]!) });
+    } catch (error) {
+      this.#page = NO_ROWS;
+      this.#loading = this.#end(error);
+      return this.#loading.then(() => this.next());
+    }
+  }
+
+  #fail(): Promise<never> {
+    const { error } = this.#failure!;
+    this.#failure = undefined;
+    return Promise.reject(error);
+  }
+
+  async #load(): Promise<void> {
+    try {
+      this.#scan ??= this.#open();
+      const page = await (this.#ahead ?? this.#scan.next(SCAN_ROWS));
+      if (this.#ended || page.keys.length === 0) return await this.#end(undefined);
+      if (!this.#isFirst) {
+        this.#ahead = this.#scan.next(SCAN_ROWS);
+        // Thrown where it is awaited, which may be never.
+        this.#ahead.catch(ignored);
+      }
+      this.#isFirst = false;
+      this.#page = page;
+      this.#at = 0;
+      this.#loading = undefined;
+    } catch (error) {
+      await this.#end(error);
+    }
+  }
+
+  /** Never rejects: a failure to close is told like any other, but for one that came before it. */
+  async #end(error: unknown): Promise<void> {
+    let failure = error;
+    try {
+      await this.#scan?.close();
+    } catch (closing) {
+      failure ??= closing;
+    }
+    if (failure !== undefined && !this.#ended) this.#failure = { error: failure };
+    this.#ended = true;
+    this.#loading = undefined;
+  }
+}
+
+export const pickKey = (key: string): string => key;
+export const pickValue = (key: string, row: Row): Value => decodeRow(key, row).value;
+export const pickEntry = (key: string, row: Row): [string, Value] => [key, decodeRow(key, row).value];
