@@ -131,7 +131,7 @@ export class EncodedCache {
     const hash = this.#hashOf(this.#scratch, 0, length);
     const known = this.#look(memory, hash, this.#scratch, 0, length);
     if (known !== NONE) this.#remove(memory, known);
-    // The cache has no clock: what expires is read from the store each time.
+    // It has no clock: what expires is read from the store each time.
     if (size > ENTRY_BYTES_MAX || expiresAtOf(row) !== undefined) return;
     if (this.#at + size > SEGMENT_BYTES) this.#advance(memory);
     while (this.#count >= this.#countMax) this.#advance(memory);

@@ -58,6 +58,8 @@ export const ERRORS = {
   STORE_UNTRUSTED: row('unchanged', 500, 5, false),
   STORE_FAILED: row('indeterminate', 503, 4, true),
   DAMAGED: row('unchanged', 503, 4, true),
+  UNPROVED: row('unchanged', 503, 4, true),
+  UNREADABLE: row('unchanged', 500, 4, false),
   BACKUP_DAMAGED: row('unchanged', 400, 4, false),
   // A reader that does not keep up.
   WATCH_OVERFLOW: row('unchanged', 503, 4, true),

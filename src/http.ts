@@ -19,6 +19,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import findMyWay from 'find-my-way';
 import { assertKey, KIND_REGISTER, KIND_TOMBSTONE, NO_VALUE, stampHexOf } from './core/entry.js';
 import { endlessDeletion } from './core/expiry.js';
+import type { Row } from './core/types.js';
 import { isReadmeshError, ReadmeshError } from './errors.js';
 import { BackupFace } from './http/backup.js';
 import { Aborted, BodyBudget, SlowBody, withBody } from './http/body.js';
@@ -35,6 +36,7 @@ import {
 import { asReadmeshError, failure, replyError, replyJson, STAMP_HEADER } from './http/reply.js';
 import { parseValue, stringifyValue } from './json.js';
 import { CLUSTER_DEFAULTS, HTTP_DEFAULTS, type HttpLimits } from './options.js';
+import type { Value } from './read-store.js';
 import type { NodeService, RowScan, WriteOp } from './service.js';
 import { decodeRow, encodeValue } from './values.js';
 
@@ -194,7 +196,27 @@ class HttpFace {
     const stamp = stampHexOf(row);
     // What was read through another member comes without one.
     const headers: Record<string, string> = stamp === NO_STAMP ? {} : { [STAMP_HEADER]: stamp };
-    replyJson(response, 200, `${stringifyValue(decodeRow(key, row).value)}\n`, headers);
+    replyJson(response, 200, `${stringifyValue(this.#decoded(key, row))}\n`, headers);
+  }
+
+  /** Throws UNREADABLE. */
+  #decoded(key: string, row: Row): Value {
+    try {
+      return decodeRow(key, row).value;
+    } catch (error) {
+      this.#service.noteUnreadable(error);
+      throw error;
+    }
+  }
+
+  /** An entry of a list. undefined: it cannot be read, and must not hide what follows it. */
+  #jsonOf(key: string, row: Row): string | undefined {
+    try {
+      return `{"key":${JSON.stringify(key)},"value":${stringifyValue(this.#decoded(key, row))}}`;
+    } catch (error) {
+      if (!isReadmeshError(error) || error.code !== 'UNREADABLE') throw error;
+      return undefined;
+    }
   }
 
   async #put(
@@ -285,9 +307,11 @@ class HttpFace {
           (entries.length > 0 && bytes + row.length > this.#limits.pageBytesMax)
         )
           return { entries, next: last };
-        entries.push(`{"key":${JSON.stringify(key)},"value":${stringifyValue(decodeRow(key, row).value)}}`);
-        bytes += row.length;
         last = key;
+        const json = this.#jsonOf(key, row);
+        if (json === undefined) continue;
+        entries.push(json);
+        bytes += row.length;
       }
     }
     return { entries, next: null };

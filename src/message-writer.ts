@@ -147,6 +147,23 @@ function write(message: PeerMessage): void {
       records(items.length > 0 ? keys : [], items);
       return records(items.length > 0 ? [] : keys, rows);
     }
+    case 'ask-records':
+      begin(25, 2);
+      int(message.request);
+      return texts(message.keys);
+    case 'lent':
+      begin(26, 6);
+      int(message.request);
+      writer.bool(message.ready);
+      pairs(message.heads);
+      records(message.keys, message.rows);
+      texts(message.absent);
+      return writer.bool(message.end);
+    case 'ask-range':
+      begin(27, 3);
+      int(message.request);
+      textOrNil(message.after);
+      return textOrNil(message.until);
     case 'seals':
       return writeSeals(message);
     case 'seals-hash':

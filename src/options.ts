@@ -74,6 +74,10 @@ export const HOST_DEFAULTS = {
   cacheBytesMax: 67_108_864,
   /** Encoded values kept for the answers to light clients, bytes; taken as they are read. */
   encodedCacheBytesMax: 67_108_864,
+  /** Bytes of the disk that are checked per second in the background; 0 turns that off. Four times that while damage is known. */
+  scrubBytesPerSecond: 4_194_304,
+  /** Pause between two passes over the whole disk, ms. */
+  scrubPauseMs: 21_600_000,
 } as const;
 
 type Widen<T> = { -readonly [K in keyof T]: T[K] extends number ? number : T[K] };
@@ -87,6 +91,7 @@ export const MAY_BE_ZERO: readonly string[] = [
   'cacheBytesMax',
   'encodedCacheBytesMax',
   'bootstrapBytesPerSecond',
+  'scrubBytesPerSecond',
 ];
 
 export const CORE_DEFAULTS: CoreOptions = { ...CLUSTER_DEFAULTS, ...HOST_DEFAULTS };

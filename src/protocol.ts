@@ -29,6 +29,9 @@
  *     24 entries         question, answered, reached or nil, [key, item, ...], [key, row, ...]
  *     28 plan-ask        plan, rangeBytes, rangesMax
  *     29 plan            plan, [key, ...], entries, bytes
+ *     25 ask-records     request, [key, ...]
+ *     26 lent            request, ready, [origin, head, ...], [key, row, ...], [absent key, ...], end
+ *     27 ask-range       request, after or nil, until or nil
  *     32 seals           reply, [origin, head, seal, forgotten, stamp, ...],
  *                        [member, version, membersHash, forgotten, proven, root, [origin, head, top, state, ...], ...]
  *     33 seals-hash      hash
@@ -48,6 +51,7 @@
 import { checksum } from './checksum.js';
 import { SUM_BYTES, SUM_DIGITS } from './core/digest-sum.js';
 import { assertRow, KEY_BYTES_MAX } from './core/entry.js';
+import { ASK_KEYS_MAX } from './core/heal.js';
 import type {
   AskSums,
   Beat,
@@ -245,6 +249,26 @@ READERS[23] = reader('ask-entries', 6, (frame) => ({
   keys: readKeys(frame),
 }));
 READERS[24] = reader('entries', 6, readEntries);
+READERS[25] = reader('ask-records', 3, (frame) => ({
+  type: 'ask-records',
+  request: frame.uint('request'),
+  keys: readKeys(frame, ASK_KEYS_MAX),
+}));
+READERS[26] = reader('lent', 7, (frame) => ({
+  type: 'lent',
+  request: frame.uint('request'),
+  ready: frame.bool('ready'),
+  heads: readPairs(frame, 'heads', SEQ_MAX),
+  ...readRecords(frame),
+  absent: readKeys(frame, ASK_KEYS_MAX),
+  end: frame.bool('end'),
+}));
+READERS[27] = reader('ask-range', 4, (frame) => ({
+  type: 'ask-range',
+  request: frame.uint('request'),
+  after: frame.strOrNil('after', 1, KEY_BYTES_MAX),
+  until: frame.strOrNil('until', 1, KEY_BYTES_MAX),
+}));
 
 function readSum(frame: FrameReader): Uint8Array {
   const sum = frame.bin('sum');
@@ -269,9 +293,9 @@ function readSums(frame: FrameReader): Sums {
   return { type: 'sums', question, sums };
 }
 
-function readKeys(frame: FrameReader): string[] {
+function readKeys(frame: FrameReader, keysMax: number = FRAME_RECORDS_MAX): string[] {
   const keys: string[] = [];
-  for (let left = frame.array('keys', FRAME_RECORDS_MAX); left > 0; left--)
+  for (let left = frame.array('keys', keysMax); left > 0; left--)
     keys.push(frame.str('key', 1, KEY_BYTES_MAX));
   return keys;
 }

@@ -122,6 +122,22 @@ export interface BootstrapStatus {
   complete: boolean;
 }
 
+export interface ScrubStatus {
+  running: boolean;
+  /** Of the current or the last pass, by the size of files. */
+  percent: number;
+  /** Rows read since the start. */
+  rows: number;
+  /** Damage found since the start. */
+  found: number;
+  /** Of the current or the last pass: what nobody could replace. */
+  unhealed: number;
+  /** Complete passes since the start. */
+  passes: number;
+  /** When the last one ended, ms since 1970. */
+  lastPassAt?: number;
+}
+
 export interface Status {
   cluster: string;
   /** Identity of this founding of the cluster, 16 hex digits. Empty while joining. */
@@ -152,6 +168,19 @@ export interface Status {
     /** Since when this copy has been proved equal to that of every linked member, ms ago. Absent: not yet. */
     lastProvedMs?: number;
   };
+  /** What is known of the soundness of this node's own copy. */
+  integrity: {
+    /** Everything on the disk was read since the start, and found whole or healed. */
+    proved: boolean;
+    /** Why it is not taken to be whole; empty when nothing is amiss. */
+    evidence: string[];
+    /** Keys known to be lost and not yet healed. */
+    lost: number;
+    /** Blocks of the disk cannot be read; the store is rebuilt at the next start with --rebuild, and refused without. */
+    broken: boolean;
+  };
+  /** Reading the whole disk in the background; absent where it is turned off. */
+  scrub?: ScrubStatus;
   queues: {
     /** Local and received records not yet written, and their bytes. */
     pendingRows: number;

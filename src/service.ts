@@ -76,8 +76,10 @@ export interface NodeService {
    * answers no reads from its own data. Whoever has just read a live row of it may put it there, in the same step.
    */
   readonly encoded?: EncodedCache | undefined;
-  /** The live row; a promise only when a peer has to be asked for it. Throws NOT_READY, DAMAGED, CLOSED. */
+  /** The live row; a promise only when a peer has to be asked for it. Throws NOT_READY, DAMAGED, UNPROVED, CLOSED. */
   readRow(key: string): Row | undefined | Promise<Row | undefined>;
+  /** A face met a record that it cannot decode (UNREADABLE): it is counted, and shows in health. */
+  noteUnreadable(error: unknown): void;
   readRows(keys: readonly string[]): Promise<(Row | undefined)[]>;
   scanRows(range: Range): RowScan;
   /** Resolves once the asked hosts hold it. */

@@ -197,13 +197,13 @@ const PLAIN_TEXT_MAX = 31;
 
 /**
  * The value in `bytes` from `from` to `to` (default: their end). Objects and arrays are deeply frozen; binary is
- * copied; nothing of it keeps `bytes` alive. Throws INVALID_VALUE if the bytes are not a value.
+ * copied; nothing of it keeps `bytes` alive. Throws UNREADABLE if the bytes are not a value.
  */
 export function decodeValue(bytes: Uint8Array, from = 0, to = bytes.length): Value {
   return plainText(bytes, from, to) ?? decode(bytes, from, to).value;
 }
 
-/** The value of a live row. `key` is named in the error if its bytes are not a value (INVALID_VALUE). */
+/** The value of a live row. `key` is named in the error if its bytes are not a value (UNREADABLE). */
 export function decodeRow(key: string, row: Row): DecodedValue {
   const from = valueOffset(row);
   const text = plainText(row, from, row.length);
@@ -292,7 +292,7 @@ const unpackr = new Unpackr({
 });
 
 function decode(bytes: Uint8Array, from: number, to: number): DecodedValue {
-  guardMsgpack(bytes, from, to, undefined, 'INVALID_VALUE');
+  guardMsgpack(bytes, from, to, undefined, 'UNREADABLE');
   const header = textHeader(bytes[from]!);
   if (header > 0) {
     const value = textOf(bytes, from + header, to);

@@ -125,10 +125,23 @@ function renderStatus(status: Status): string {
     lines.push(`restored   from a backup of ${printable(restored.node)} taken ${duration(ageMs)} ago`);
   }
   if (bootstrap !== undefined) lines.push(`bootstrap  ${bootstrapText(bootstrap)}`);
+  lines.push(`copy       ${renderIntegrity(status)}`);
   if (issues.length === 0) lines.push(`health     ${ready ? pc.green('no issues') : 'no issues'}`);
   for (const { code, message } of issues)
     lines.push(`${pc.yellow('health')}     ${code}: ${printable(message)}`);
   return `${lines.join('\n')}\n\n${renderMembers(status.members)}\n`;
+}
+
+function renderIntegrity({ integrity, scrub, counters }: Status): string {
+  const { damageFound = 0, damageHealed = 0 } = counters;
+  const known = integrity.proved ? 'all read and found whole' : 'not all read since the start';
+  const damage =
+    damageFound === 0 ? '' : `; ${counted(damageFound, 'damaged record')} found, ${damageHealed} healed`;
+  if (scrub === undefined) return `${known}; not read in the background${damage}`;
+  const pass = scrub.running ? `; reading, ${scrub.percent} % done` : '';
+  const last =
+    scrub.lastPassAt === undefined ? '' : `; last read ${duration(Date.now() - scrub.lastPassAt)} ago`;
+  return `${known}${pass}${last}${damage}`;
 }
 
 function digestLine(digest: Status['digest']): string {

@@ -28,8 +28,8 @@ export interface Purpose {
   opened?(asked: Asked): void;
   /** Whether the chunk is what was asked for; nothing of it is merged otherwise. */
   accepts?(asked: Asked, chunk: Chunk): boolean;
-  /** Merges a chunk. */
-  take(asked: Asked, chunk: Chunk, bytes: number): void;
+  /** The chunk was merged. */
+  taken?(asked: Asked, chunk: Chunk, bytes: number): void;
   /** The last chunk was taken, and the session is over. */
   completed(asked: Asked, chunk: Chunk): void;
   /** It is over before its end. */
@@ -51,6 +51,8 @@ export interface Asked {
   progressAt: number;
   /** Since when an acknowledgement is held back for live writes. */
   yieldsSince: number | undefined;
+  /** Chunks that came while an earlier one waits for a lost record to be healed. */
+  held: Chunk[] | undefined;
 }
 
 export class Asking {
@@ -90,6 +92,7 @@ export class Asking {
       acknowledged: 0,
       progressAt: now.mono,
       yieldsSince: undefined,
+      held: undefined,
     };
     this.#asked.set(asked.id, asked);
     this.#watch();
@@ -109,18 +112,26 @@ export class Asking {
     const asked = this.#mine(peer, chunk.session);
     if (asked === undefined) return;
     const { purpose } = asked;
+    if (asked.held !== undefined) {
+      // As many as may be in flight, if the server keeps to the rules.
+      if (asked.held.length < core.options.chunksInFlight) asked.held.push(chunk);
+      else this.giveUp(asked, 'failed', 'too many chunks');
+      return;
+    }
     if (asked.heads === undefined || chunk.index !== asked.taken)
       return this.giveUp(asked, 'failed', 'out of order');
     if (this.#merge.isTooFarAhead(chunk.rows))
       return this.giveUp(asked, 'failed', 'a stamp is too far ahead');
     if (purpose.accepts?.(asked, chunk) === false)
       return this.giveUp(asked, 'failed', 'keys that were not asked for');
+    const lost = this.#merge.records(chunk);
+    if (lost !== undefined) return this.#hold(asked, chunk, lost);
     asked.taken += 1;
     asked.progressAt = core.now.mono;
     let bytes = 0;
     for (let i = 0; i < chunk.keys.length; i++) bytes += chunk.keys[i]!.length + chunk.rows[i]!.length;
     asked.pace?.spend(bytes, core.now.mono);
-    purpose.take(asked, chunk, bytes);
+    purpose.taken?.(asked, chunk, bytes);
     if (chunk.last) {
       this.#asked.delete(asked.id);
       return purpose.completed(asked, chunk);
@@ -132,6 +143,20 @@ export class Asking {
       asked.progressAt = core.now.mono;
       this.#acknowledge(asked);
     });
+  }
+
+  /** Some of its keys are lost here: the chunk is taken once they are healed, and those behind it after it. */
+  #hold(asked: Asked, chunk: Chunk, lost: readonly string[]): void {
+    asked.held = [];
+    const resume = (): void => {
+      const held = asked.held ?? [];
+      asked.held = undefined;
+      for (const next of [chunk, ...held]) this.onChunk(asked.peer, next);
+      // The session may be over now.
+      this.#core.timers.atMost('pull', this.#core.now.mono);
+    };
+    if (!this.#core.heal.whenHealed(lost, chunk, resume))
+      this.giveUp(asked, 'failed', 'too many damaged records');
   }
 
   onEnd(peer: Peer, message: SessionEnd): void {

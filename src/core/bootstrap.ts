@@ -211,13 +211,13 @@ export class Bootstrap implements Purpose {
 
   accepts(asked: Asked, chunk: Chunk): boolean {
     const { after, from, to } = this.#bySession.get(asked)!;
-    return riseWithin(chunk.keys, after ?? from, to);
+    if (!riseWithin(chunk.keys, after ?? from, to)) return false;
+    this.#core.sealing.learn(chunk.rows);
+    return true;
   }
 
-  take(asked: Asked, chunk: Chunk, bytes: number): void {
+  taken(asked: Asked, chunk: Chunk, bytes: number): void {
     const range = this.#bySession.get(asked)!;
-    this.#core.sealing.learn(chunk.rows);
-    this.#merge.records(chunk);
     if (chunk.keys.length > 0) range.after = chunk.keys.at(-1)!;
     range.entries += chunk.keys.length;
     range.bytes += bytes;

@@ -53,10 +53,6 @@ export class CatchUp implements Purpose {
     core.send(peer, { type: 'pull', session: this.#current.id, heads: taken.heads() });
   }
 
-  take(_asked: Asked, chunk: Chunk): void {
-    this.#merge.records(chunk);
-  }
-
   completed(asked: Asked, chunk: Chunk): void {
     const { peer } = asked;
     this.#merge.raiseHeads(asked.heads!, new Map(chunk.tops));

@@ -9,6 +9,7 @@
  *     sessions.ts     missed writes: catch-up by dots, bootstrap by key range, and serving both; in four rooms
  *     digest.ts       does the store hold what it should: the digest tree, its build and upkeep
  *     reconcile.ts    do members with equal vectors hold the same: comparing digests, mending this node
+ *     heal.ts         lost records: fetching them from peers, and what has to wait for that
  *
  * `taken` counts what this node has taken in (perhaps still on its way to disk) and decides about gaps;
  * `written` counts what is on disk, and is all that is ever announced.
@@ -17,6 +18,7 @@ import type { CoreOptions } from '../options.js';
 import type { Acknowledgements } from './acknowledgements.js';
 import type { Checksum } from './entry.js';
 import type { FailureDetector } from './failure-detector.js';
+import type { Found, Heal } from './heal.js';
 import type { Hlc } from './hlc.js';
 import type { Effect, LinkId } from './io.js';
 import type { MemberTable } from './membership.js';
@@ -24,7 +26,7 @@ import type { PeerMessage, PeerPhase } from './messages.js';
 import type { Peer } from './peer.js';
 import type { Sealing } from './sealing.js';
 import type { Timers } from './timers.js';
-import type { Instant, OriginId, Recovered, Row } from './types.js';
+import type { Dot, Instant, OriginId, Recovered } from './types.js';
 import type { VersionVector } from './version-vector.js';
 import type { WriteQueue } from './write-queue.js';
 
@@ -48,8 +50,10 @@ export interface ReplicaConfig {
 }
 
 export interface ReplicaDeps {
-  /** The row as written to the store; undefined when missing (or unreadable, which the driver reports). */
-  readonly lookup: (key: string) => Row | undefined;
+  /** The row as written to the store; undefined when missing, DAMAGED when it cannot be read. */
+  readonly lookup: (key: string) => Found;
+  /** Dot of the damaged record of the key, if its row in the dot index bears it out. */
+  readonly damagedDot?: (key: string) => Dot | undefined;
   readonly checksum: Checksum;
   /** Uniform in [0, 1). Seeded in simulations. */
   readonly random: () => number;
@@ -68,7 +72,8 @@ export type TimerName =
   | 'pace'
   | 'founding'
   | 'digest'
-  | 'reconcile';
+  | 'reconcile'
+  | 'heal';
 
 export type LocalPhase = PeerPhase | 'expelled' | 'failed';
 
@@ -106,7 +111,12 @@ export type Counters = Record<
   | 'rangesRepaired'
   | 'recordsRepaired'
   | 'recordsSetAside'
-  | 'recordsDisputed',
+  | 'recordsDisputed'
+  | 'damageFound'
+  | 'damageHealed'
+  | 'recordsLost'
+  | 'recordsLent'
+  | 'fetches',
   number
 >;
 
@@ -127,6 +137,7 @@ export interface Core {
   /** By link; accepted or still shaking hands. */
   readonly peers: Map<LinkId, Peer>;
   readonly counters: Counters;
+  readonly heal: Heal;
   /** The reading that came with the current input. */
   now: Instant;
   emit(effect: Effect): void;
@@ -140,8 +151,10 @@ export interface Core {
   linked(): Peer[];
   /** Linked peers that belong to this node's founding of the cluster: those that data is exchanged with. */
   partners(): Peer[];
-  /** Newest row of the key, written or on its way. */
-  current(key: string): Row | undefined;
+  /** Newest row of the key, written or on its way; DAMAGED while it is lost. */
+  current(key: string): Found;
+  /** A number for a scan that nobody else has. */
+  nextScan(): number;
   /** Runs once everything taken in so far is written; at once when it is. */
   afterWritten(then: () => void): void;
   randomId(): string;

@@ -30,6 +30,8 @@ export class Leaf extends DigestSum {
   proved = false;
   /** Local evidence that something in it was lost or changed, until a peer's equal digest clears it. */
   suspect = false;
+  /** A record in it was lost, and nobody knows which: its sum says nothing until it is read anew. Not stored. */
+  unknown = false;
 
   constructor(after: string) {
     super();

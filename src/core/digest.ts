@@ -12,7 +12,8 @@
  * they replace, is kept with the batch.
  */
 import type { Core } from './core.js';
-import { DigestSum, SUM_BYTES } from './digest-sum.js';
+import { type Change, changesOf, decodeRoot, encodeRoot } from './digest-changes.js';
+import { DigestSum } from './digest-sum.js';
 import { DigestTree, LEAF_KEYS_MAX, Leaf } from './digest-tree.js';
 import { digestEntry, type EntryDigest } from './entry-hash.js';
 import { compareKeys } from './key-order.js';
@@ -22,13 +23,14 @@ import type { Batch } from './write-queue.js';
 
 const META_ROOT = 'digest';
 const META_LEAVES = 'digest-leaves';
-const FLAG_DOUBT = 1;
 /** Leaves that have grown are cut when the node has been at rest for this long, ms. */
 const GROWN_MS = 250;
 /** A leaf with this many keys is cut although the node is busy. */
 const LEAF_KEYS_URGENT = 8 * LEAF_KEYS_MAX;
 /** A survey that failed is tried again after this long, ms. */
 const RETRY_MS = 2_000;
+/** A leaf with a record that was damaged is read anew after this long, or when nothing is lost any more, ms. */
+const RECHECK_MS = 250;
 /** Surveys that wait for their turn. */
 const ORDERS_MAX = 64;
 
@@ -52,7 +54,11 @@ export class Digest {
   #known = false;
   /** Whether the store was read through, or was closed in order. */
   #built = false;
+  /** The store was read through since it was opened, or was empty then. */
+  #read = false;
   #doubt = false;
+  /** Leaves may be suspect. */
+  #anySuspect = false;
   /** What is stored about the digest is to be stored anew. */
   #dirty = false;
   /** The store holds leaves of a clean stop. */
@@ -60,6 +66,8 @@ export class Digest {
   #survey: Survey | undefined;
   readonly #orders: SurveyOrder[] = [];
   readonly #grown = new Set<Leaf>();
+  /** A record in them was damaged: to be read anew once everything that is known to be lost is healed. */
+  readonly #doubtful = new Set<Leaf>();
   #scans = 0;
   #growthDueAt = Number.NEGATIVE_INFINITY;
   #notBefore = Number.NEGATIVE_INFINITY;
@@ -73,6 +81,7 @@ export class Digest {
     else if (heads.size === 0 && tops.size === 0) {
       this.#known = true;
       this.#built = true;
+      this.#read = true;
       for (const leaf of this.#tree.leaves()) leaf.proved = true;
     }
   }
@@ -84,6 +93,25 @@ export class Digest {
   /** Whether the tree speaks for the whole store. */
   get built(): boolean {
     return this.#built;
+  }
+
+  get hasDoubt(): boolean {
+    return this.#doubt;
+  }
+
+  /** All of the store was read since it was opened, rather than vouched for by the last stop. */
+  get wasRead(): boolean {
+    return this.#built && this.#read;
+  }
+
+  /** No range of keys is suspect: the short answer for all of them. */
+  get isSound(): boolean {
+    return this.#built && !this.#anySuspect && this.#doubtful.size === 0;
+  }
+
+  /** Whether the root says what there is: no leaf waits to be read anew because of damage. */
+  get isSettled(): boolean {
+    return this.#built && this.#doubtful.size === 0 && this.#core.heal.lost === 0;
   }
 
   get view(): DigestView {
@@ -99,12 +127,16 @@ export class Digest {
   }
 
   isProved(key: string): boolean {
-    return this.#built && this.#tree.leafOf(key).proved;
+    if (!this.#built) return false;
+    const leaf = this.#tree.leafOf(key);
+    return leaf.proved && !leaf.suspect && !this.#doubtful.has(leaf);
   }
 
   /** Local evidence that this key's record may be lost, so that its absence says nothing. */
   isSuspect(key: string): boolean {
-    return !this.#built || this.#tree.leafOf(key).suspect;
+    if (!this.#built) return true;
+    const leaf = this.#tree.leafOf(key);
+    return leaf.suspect || this.#doubtful.has(leaf);
   }
 
   start(): void {
@@ -118,6 +150,7 @@ export class Digest {
       leaf.proved = true;
       leaf.suspect = false;
     }
+    this.#anySuspect = false;
     if (!this.#doubt) return;
     this.#doubt = false;
     this.#core.log('info', 'digest-proved');
@@ -138,16 +171,10 @@ export class Digest {
 
   /** The batch changes no more: what it will have made of the root is stored with it. In order of batches. */
   bind(batch: Batch): void {
-    for (const [key, queued] of batch.rows) {
-      const { row, replaced } = queued;
-      queued.newDigest = digestEntry(key, row);
-      this.#coming.add(queued.newDigest);
-      if (replaced === undefined) continue;
-      queued.oldDigest = digestEntry(key, replaced);
-      this.#coming.remove(queued.oldDigest);
-    }
-    for (const [key, row] of batch.removals) this.#coming.remove(digestEntry(key, row));
-    if (this.#known && (batch.rows.size > 0 || batch.removals.size > 0 || this.#dirty)) {
+    const { rows, removals, mended } = batch;
+    if (mended.size === 0) this.#foresee(batch);
+    else this.#foreseeMended(batch);
+    if (this.#known && (rows.size > 0 || removals.size > 0 || mended.size > 0 || this.#dirty)) {
       const root = this.#tree.root.copy();
       root.addSum(this.#coming);
       batch.meta.set(META_ROOT, encodeRoot(root, this.#doubt));
@@ -158,13 +185,53 @@ export class Digest {
     this.#checkpointed = false;
   }
 
+  #foresee({ rows, removals }: Batch): void {
+    for (const [key, queued] of rows) {
+      const { row, replaced } = queued;
+      queued.newDigest = digestEntry(key, row);
+      this.#coming.add(queued.newDigest);
+      if (replaced === undefined) continue;
+      queued.oldDigest = digestEntry(key, replaced);
+      this.#coming.remove(queued.oldDigest);
+    }
+    for (const [key, row] of removals) this.#coming.remove(digestEntry(key, row));
+  }
+
+  #foreseeMended(batch: Batch): void {
+    batch.changes = changesOf(batch);
+    for (const { old, now, mended } of batch.changes) {
+      if (mended === 'unknown') continue;
+      if (old !== undefined) this.#coming.remove(old);
+      if (now !== undefined) this.#coming.add(now);
+    }
+  }
+
   landed(batch: Batch): void {
-    for (const [key, { oldDigest, newDigest }] of batch.rows) this.#change(key, oldDigest, newDigest);
-    for (const [key, row] of batch.removals) this.#change(key, digestEntry(key, row), undefined);
+    const { changes, rows, removals } = batch;
+    if (changes !== undefined) this.#landedMended(changes);
+    else {
+      for (const [key, { oldDigest, newDigest }] of rows) {
+        this.#survey?.landed(key, oldDigest, newDigest);
+        this.#change(key, oldDigest, newDigest);
+      }
+      for (const [key, row] of removals) {
+        const old = digestEntry(key, row);
+        this.#survey?.landed(key, old, undefined);
+        this.#change(key, old, undefined);
+      }
+    }
     if (this.#grown.size === 0 || !this.#built) return;
     const { timers, now } = this.#core;
     this.#growthDueAt = now.mono + GROWN_MS;
     timers.atMost('digest', this.#growthDueAt);
+  }
+
+  #landedMended(changes: readonly Change[]): void {
+    for (const { key, old, now, read, mended } of changes) {
+      this.#survey?.landed(key, read, now);
+      if (mended !== undefined) this.#recheck(key, mended === 'unknown');
+      if (mended !== 'unknown') this.#change(key, old, now);
+    }
   }
 
   #change(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): void {
@@ -172,13 +239,12 @@ export class Digest {
     if (now !== undefined) this.#coming.remove(now);
     const leaf = this.#tree.change(key, old, now);
     if (leaf.count > LEAF_KEYS_MAX) this.#grown.add(leaf);
-    this.#survey?.landed(key, old, now);
   }
 
   /** The node stops in order: the leaves are stored, for the next start. */
   checkpoint(): void {
     this.#core.afterWritten(() => {
-      if (!this.#built || this.#survey !== undefined || this.#core.identity.phase === 'failed') return;
+      if (!this.isSettled || this.#survey !== undefined || this.#core.identity.phase === 'failed') return;
       const { queue } = this.#core;
       this.#tree.merge();
       queue.seal();
@@ -198,13 +264,31 @@ export class Digest {
     return true;
   }
 
-  /** Records of these keys failed their checksum when they were looked up. */
-  damaged(keys: readonly string[]): void {
+  /** The record of the key is damaged, so that others near it may be, too. */
+  damaged(key: string): void {
+    this.#recheck(key, false);
+  }
+
+  /** What is stored about the digest is to be stored anew: it was found damaged. */
+  rewrite(): void {
+    if (this.#known) this.#store();
+  }
+
+  #setDoubtful(key: string): void {
+    const leaf = this.#tree.leafOf(key);
+    leaf.unknown = true;
+    this.#doubtful.add(leaf);
+    this.#notBefore = this.#core.now.mono + RECHECK_MS;
+  }
+
+  /** `unknown`: the sum of the leaf has a lost record in it, or lacks what took its place. */
+  #recheck(key: string, unknown: boolean): void {
+    const leaf = this.#tree.leafOf(key);
+    if (unknown) leaf.unknown = true;
     if (!this.#built) return;
-    for (const key of keys) {
-      const { after } = this.#tree.leafOf(key);
-      if (!this.#orders.some((order) => order.after === after)) this.#orderLeaf(after);
-    }
+    this.#doubtful.add(leaf);
+    const { timers, now } = this.#core;
+    timers.atMost('digest', now.mono + RECHECK_MS);
   }
 
   /** Goes on with what is due. */
@@ -240,6 +324,7 @@ export class Digest {
     const survey = this.#survey;
     if (survey?.owns(scan) !== true) return;
     survey.read(records, last, damaged);
+    for (const key of damaged) this.#core.heal.damaged(key);
     this.#survey?.poll();
   }
 
@@ -252,10 +337,12 @@ export class Digest {
   #resume(root: DigestSum, doubt: boolean, leaves: Uint8Array | undefined): void {
     this.#known = true;
     this.#doubt = doubt;
+    this.#anySuspect = doubt;
     const tree = leaves === undefined ? undefined : DigestTree.decode(leaves);
     if (tree?.root.equals(root) === true) {
       this.#tree = tree;
       this.#built = true;
+      for (const { suspect } of tree.leaves()) this.#anySuspect ||= suspect;
       return;
     }
     const whole = new Leaf('');
@@ -268,7 +355,16 @@ export class Digest {
     if (!this.#built) return { after: '', to: undefined, cuts: [] };
     const order = this.#orders.shift();
     if (order !== undefined) return this.#aligned(order);
-    const { timers, now, queue } = this.#core;
+    const { timers, now, queue, heal } = this.#core;
+    for (const leaf of this.#doubtful) {
+      if (this.#tree.leafAt(leaf.after) !== leaf) {
+        this.#doubtful.delete(leaf);
+        continue;
+      }
+      if (heal.lost === 0) return { after: leaf.after, to: this.#tree.endOfLeafAt(leaf.after), cuts: [] };
+      timers.atMost('digest', now.mono + RECHECK_MS);
+      break;
+    }
     const rested = queue.tail() === undefined && now.mono >= this.#growthDueAt;
     for (const leaf of this.#grown) {
       if (leaf.count <= LEAF_KEYS_MAX || this.#tree.leafAt(leaf.after) !== leaf) {
@@ -281,10 +377,6 @@ export class Digest {
     }
     if (this.#grown.size > 0) timers.atMost('digest', now.mono + GROWN_MS);
     return undefined;
-  }
-
-  #orderLeaf(after: string): void {
-    this.order({ after, to: this.#tree.endOfLeafAt(after), cuts: [] });
   }
 
   /** The order as the leaves lie now: from the bound at or below its begin to the one at or above its end. */
@@ -330,10 +422,17 @@ export class Digest {
       leaf.suspect = suspect;
     }
     tree.replace(after, to, survey.leaves);
-    if (!this.#known) this.#store();
+    this.#anySuspect ||= suspect;
+    for (const leaf of old) this.#doubtful.delete(leaf);
+    // What could not be read is in no sum: the leaf is read again when it is healed.
+    for (const key of survey.damaged) this.#setDoubtful(key);
+    if (first) this.#read = true;
+    // What a lost record was may never be known; beyond a leaf, that is no reason to believe what is found.
+    const isUnknown = !first && old.some((leaf) => leaf.unknown);
+    if (!this.#known || (!agrees && isUnknown)) this.#store();
     this.#known = true;
     this.#built = true;
-    if (!agrees) this.#disagrees(survey, expected, actual);
+    if (!agrees && !isUnknown) this.#disagrees(survey, expected, actual);
     survey.order.onDone?.();
     this.#core.timers.atMost('digest', this.#core.now.mono);
   }
@@ -361,16 +460,4 @@ export class Digest {
     this.#dirty = true;
     this.#core.queue.batch();
   }
-}
-
-function encodeRoot(root: DigestSum, doubt: boolean): Uint8Array {
-  const bytes = new Uint8Array(1 + SUM_BYTES);
-  bytes[0] = doubt ? FLAG_DOUBT : 0;
-  root.write(bytes, 1);
-  return bytes;
-}
-
-function decodeRoot(bytes: Uint8Array | undefined): { root: DigestSum; doubt: boolean } | undefined {
-  if (bytes?.length !== 1 + SUM_BYTES) return undefined;
-  return { root: DigestSum.read(bytes, 1), doubt: (bytes[0]! & FLAG_DOUBT) !== 0 };
 }

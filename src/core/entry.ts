@@ -293,6 +293,11 @@ export function assertRow(key: string, row: Row, checksum: Checksum): void {
     throw new ReadmeshError('PROTOCOL_ERROR', `a record for key ${JSON.stringify(key)} ${why}`);
 }
 
+/** Whether it has the parts of a row; nothing is said about their contents. */
+export function isWhole(row: Row): boolean {
+  return row.length >= HEADER && row.length >= valueOffset(row);
+}
+
 export function compareBytes(
   a: Uint8Array,
   aFrom: number,

@@ -12,7 +12,7 @@
  */
 import type { ErrorCode, ErrorDetails } from '../errors.js';
 import type { PeerMessage } from './messages.js';
-import type { OriginId, Records, Row, StampHex, StoreBatch } from './types.js';
+import type { Dot, OriginId, Records, Row, StampHex, StoreBatch } from './types.js';
 
 export type LinkId = number;
 
@@ -63,7 +63,13 @@ export type Input =
       /** Keys that were skipped, if the reader asked for that. */
       readonly damaged?: readonly string[];
     }
-  | { readonly type: 'scan-failed'; readonly scan: number; readonly message: string }
+  /** `damaged`: this record could not be read; the next `read-scan` goes on behind it. Any other failure is final. */
+  | {
+      readonly type: 'scan-failed';
+      readonly scan: number;
+      readonly message: string;
+      readonly damaged?: { readonly key: string; readonly dot?: Dot };
+    }
   /** With no keys and zeros if it could not be found out. */
   | {
       readonly type: 'planned';
@@ -73,8 +79,22 @@ export type Input =
       readonly bytes: number;
     }
   | { readonly type: 'remove-member'; readonly id: number; readonly name: string }
-  /** Records that failed their checksum when they were looked up: nothing was returned for them. */
-  | { readonly type: 'damaged'; readonly keys: readonly string[] }
+  /** The record of the key is known to be lost; `dot`: a row of the dot index names it. Answered by `healed` with `id`. */
+  | { readonly type: 'damaged'; readonly id: number; readonly key: string; readonly dot?: Dot }
+  /** There is no record of the key, and that may be wrong. Answered by `healed`. */
+  | { readonly type: 'confirm'; readonly id: number; readonly key: string }
+  /** Some records above `after`, up to `until`, may be lost. Answered by `healed`. */
+  | {
+      readonly type: 'suspect';
+      readonly id: number;
+      readonly after: string | null;
+      readonly until: string | null;
+    }
+  /** The record has no row in the dot index, or this row leads nowhere. */
+  | { readonly type: 'mend-dot'; readonly key: string }
+  | { readonly type: 'drop-row'; readonly row: Uint8Array }
+  /** A head or a small record of the node is damaged on disk: all of them are written anew, in place of `row`. */
+  | { readonly type: 'rewrite-own'; readonly row: Uint8Array | undefined }
   /** The node is about to be closed in order: nothing more is taken, what the next start can use is written. */
   | { readonly type: 'stop' };
 
@@ -136,6 +156,8 @@ export type Effect =
   | { readonly type: 'set-aside'; readonly key: string; readonly row: Row }
   /** Call back with `tick` at this monotonic time; replaces the previous one. null: nothing is due. */
   | { readonly type: 'wake'; readonly at: number | null }
+  /** `ok` false: nobody could say in time. `row`: as written now; undefined when there is no such key (or for a range). */
+  | { readonly type: 'healed'; readonly id: number; readonly ok: boolean; readonly row: Row | undefined }
   | { readonly type: 'removed-member'; readonly id: number; readonly found: boolean }
   /** The phase, readiness or health changed: read `replica.status()`. */
   | { readonly type: 'state' }

@@ -272,6 +272,12 @@ export class Lifecycle {
     return row;
   }
 
+  /** Everything that is stored of this node, anew. */
+  rewrite(): void {
+    this.storeMembers();
+    this.#store();
+  }
+
   storeMembers(): void {
     const { members, queue } = this.#core;
     const table: StoredMembers = { rows: members.rows(), removed: members.removed() };

@@ -274,6 +274,37 @@ export interface Entries {
   readonly rows: readonly Row[];
 }
 
+/** Asks for these keys' records, which the sender has lost. */
+export interface AskRecords {
+  readonly type: 'ask-records';
+  readonly request: number;
+  readonly keys: readonly string[];
+}
+
+/** Answers `ask-records` and `ask-range`. Keys asked for that are in neither list have to be asked for again, or elsewhere. */
+export interface Lent {
+  readonly type: 'lent';
+  readonly request: number;
+  /** False: the sender cannot answer now, and the rest is empty. */
+  readonly ready: boolean;
+  /** What the sender had written when it looked. */
+  readonly heads: readonly (readonly [origin: OriginId, head: number])[];
+  readonly keys: readonly string[];
+  readonly rows: readonly Row[];
+  /** The sender holds nothing of these. */
+  readonly absent: readonly string[];
+  /** Of a range: there is nothing more in it. */
+  readonly end: boolean;
+}
+
+/** Asks for all records with keys above `after` (null: from the first on), up to `until` (null: to the last). */
+export interface AskRange {
+  readonly type: 'ask-range';
+  readonly request: number;
+  readonly after: string | null;
+  readonly until: string | null;
+}
+
 export type PeerMessage =
   | Hello
   | Refuse
@@ -301,4 +332,7 @@ export type PeerMessage =
   | AskSums
   | Sums
   | AskEntries
-  | Entries;
+  | Entries
+  | AskRecords
+  | Lent
+  | AskRange;

@@ -6,6 +6,7 @@
 import type { Core } from './core.js';
 import type { Digest } from './digest.js';
 import type { DigestSum } from './digest-sum.js';
+import { DAMAGED, type Found } from './heal.js';
 import { compareKeys } from './key-order.js';
 import type { AskEntries, AskSums, KeySpan } from './messages.js';
 import type { Peer } from './peer.js';
@@ -89,8 +90,10 @@ export class ReconcileAnswers {
     this.#busy.add(peer);
     const done = (answered: boolean): void => {
       this.#busy.delete(peer);
-      const items = keys.map((key, i) => itemOf(key, rows[i], this.#digest.isSuspect(key)));
-      this.#entries(peer, question, answered, { reached, keys, items });
+      // What is there of a lost record says nothing, and neither does its absence: whoever asks for the key hears so.
+      const sound = keys.flatMap((key, i) => (this.#core.heal.isLost(key) ? [] : [i]));
+      const items = sound.map((i) => itemOf(keys[i]!, rows[i], this.#digest.isSuspect(keys[i]!)));
+      this.#entries(peer, question, answered, { reached, keys: sound.map((i) => keys[i]!), items });
     };
     const ordered = this.#digest.order({
       after,
@@ -123,25 +126,35 @@ export class ReconcileAnswers {
   }
 
   #itemsOf(peer: Peer, question: number, keys: readonly string[]): void {
-    const { deps } = this.#core;
-    const items = keys.map((key) => itemOf(key, deps.lookup(key), this.#digest.isSuspect(key)));
+    const items = keys.map((key) => {
+      const row = this.#row(key);
+      if (row === DAMAGED) return itemOf(key, undefined, true);
+      return itemOf(key, row, this.#digest.isSuspect(key));
+    });
     this.#entries(peer, question, true, { keys, items });
   }
 
   #records(peer: Peer, question: number, wanted: readonly string[]): void {
-    const { deps, options } = this.#core;
+    const { options } = this.#core;
     const keys: string[] = [];
     const rows: Row[] = [];
     let bytes = 0;
     for (const key of wanted) {
-      const row = deps.lookup(key);
-      if (row === undefined) continue;
+      const row = this.#row(key);
+      if (row === undefined || row === DAMAGED) continue;
       bytes += key.length + row.length;
       if (keys.length > 0 && bytes > options.chunkBytesMax) break;
       keys.push(key);
       rows.push(row);
     }
     this.#entries(peer, question, true, { keys, rows });
+  }
+
+  #row(key: string): Found {
+    const { deps, heal } = this.#core;
+    const row = heal.isLost(key) ? DAMAGED : deps.lookup(key);
+    if (row === DAMAGED) heal.damaged(key);
+    return row;
   }
 
   #entries(

@@ -19,6 +19,7 @@ import type { Core } from './core.js';
 import type { Digest } from './digest.js';
 import { DigestSum } from './digest-sum.js';
 import type { Leaf } from './digest-tree.js';
+import { DAMAGED } from './heal.js';
 import { compareKeys } from './key-order.js';
 import type { DigestRoot, Entries, KeySpan, PeerMessage, Sums } from './messages.js';
 import type { Peer } from './peer.js';
@@ -188,7 +189,8 @@ export class Reconcile {
 
   #isAtRest(): boolean {
     const { identity, queue, written } = this.#core;
-    return identity.phase === 'ready' && this.#digest.built && queue.tail() === undefined && !written.hasGaps;
+    if (identity.phase !== 'ready' || !this.#digest.isSettled) return false;
+    return queue.tail() === undefined && !written.hasGaps;
   }
 
   #pair(): string {
@@ -365,6 +367,11 @@ export class Reconcile {
       const origin = itemOrigin(item);
       if (written.head(origin) < itemSeq(item) && !sealing.isOver(origin)) return;
       const row = this.#core.current(key);
+      if (row === DAMAGED) {
+        // Nobody knows what it was: it is healed first.
+        this.#core.heal.damaged(key);
+        return;
+      }
       if (row === undefined) {
         const votes = { holds: isSuspect(item) ? 0 : 1, lacks: this.#digest.isSuspect(key) ? 0 : 1 };
         conflicts.push({ key, item, mine: false, votes });
@@ -377,7 +384,7 @@ export class Reconcile {
       if (told.has(key) || queue.isRemoving(key) || (reached !== null && compareKeys(key, reached) > 0))
         continue;
       const row = this.#core.current(key);
-      if (row === undefined) continue;
+      if (row === undefined || row === DAMAGED) continue;
       const item = itemOf(key, row, false);
       if ((heads.get(itemOrigin(item)) ?? 0) < itemSeq(item)) continue;
       const votes = { holds: this.#digest.isSuspect(key) ? 0 : 1, lacks: 0 };
@@ -434,7 +441,7 @@ export class Reconcile {
   #setAside(key: string, item: Item): boolean {
     const { queue, counters } = this.#core;
     const row = this.#core.current(key);
-    if (row === undefined || queue.pending(key) !== undefined) return false;
+    if (row === undefined || row === DAMAGED || queue.pending(key) !== undefined) return false;
     if (!sameEntry(itemOf(key, row, false), item)) return false;
     counters.recordsSetAside += 1;
     this.#core.emit({ type: 'set-aside', key, row });
@@ -454,8 +461,8 @@ export class Reconcile {
       const before = counters.recordsApplied;
       answer.keys.forEach((key, i) => {
         if (!wanted.has(key)) return;
-        this.#merge.record(key, answer.rows[i]!);
-        this.#core.log('info', 'record-repaired', { key, peer: run.peer.name });
+        if (this.#merge.record(key, answer.rows[i]!))
+          this.#core.log('info', 'record-repaired', { key, peer: run.peer.name });
       });
       counters.recordsRepaired += counters.recordsApplied - before;
       const got = new Set(answer.keys);

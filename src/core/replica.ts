@@ -14,6 +14,8 @@ import { Digest, type DigestView } from './digest.js';
 import { asDeleted } from './entry.js';
 import { FailureDetector } from './failure-detector.js';
 import { Gossip } from './gossip.js';
+import { DAMAGED, type Found, Heal, type Outcome } from './heal.js';
+import { HealAnswers } from './heal-answers.js';
 import { Hlc } from './hlc.js';
 import type { Effect, Input, LinkId, LocalWrite } from './io.js';
 import { Lifecycle } from './lifecycle.js';
@@ -58,6 +60,11 @@ const NO_COUNTS: Counters = {
   recordsRepaired: 0,
   recordsSetAside: 0,
   recordsDisputed: 0,
+  damageFound: 0,
+  damageHealed: 0,
+  recordsLost: 0,
+  recordsLent: 0,
+  fetches: 0,
 };
 
 export interface MemberView extends MemberRow {
@@ -100,6 +107,7 @@ export class ReplicaCore implements Core {
   readonly timers = new Timers<TimerName>();
   readonly peers = new Map<LinkId, Peer>();
   readonly counters: Counters = { ...NO_COUNTS };
+  readonly heal: Heal;
   now: Instant = { wall: 0, mono: 0 };
 
   readonly #lifecycle: Lifecycle;
@@ -112,6 +120,7 @@ export class ReplicaCore implements Core {
   readonly #digest: Digest;
   readonly #reconcile: Reconcile;
   readonly #answers: ReconcileAnswers;
+  readonly #healAnswers: HealAnswers;
   #stopping = false;
   #out: Effect[] = [];
   /** Wall clock minus monotonic clock at the last input, ms: it changes when the clock is set. */
@@ -120,6 +129,7 @@ export class ReplicaCore implements Core {
   #clockUnconfirmedUntil = Number.NEGATIVE_INFINITY;
   #wakeAt: number | undefined;
   #storedHlc = { ms: 0, counter: 0 };
+  #scans = 0;
 
   constructor(config: ReplicaConfig, deps: ReplicaDeps) {
     this.config = config;
@@ -147,6 +157,8 @@ export class ReplicaCore implements Core {
     });
     const merge = new Merge(this);
     this.#digest = new Digest(this);
+    this.heal = new Heal(this, this.#digest, merge);
+    this.#healAnswers = new HealAnswers(this, this.#digest);
     this.#reconcile = new Reconcile(this, this.#digest, merge);
     this.#answers = new ReconcileAnswers(this, this.#digest);
     this.#lifecycle = new Lifecycle(this, {
@@ -202,6 +214,26 @@ export class ReplicaCore implements Core {
     return this.partners()
       .filter((peer) => peer.phase === 'ready' && peer.hello?.address !== '')
       .map((peer) => peer.hello!.address);
+  }
+
+  /** Local evidence that the key's record may be lost, so that its absence says nothing. */
+  isSuspect(key: string): boolean {
+    return this.#digest.isSuspect(key);
+  }
+
+  /** Whether no range of keys is suspect. */
+  get isSound(): boolean {
+    return this.#digest.isSound;
+  }
+
+  /** The store did not hold what its digest says, and no peer has vouched for all being well since. */
+  get hasDoubt(): boolean {
+    return this.#digest.hasDoubt;
+  }
+
+  /** Whether all of the store was read since it was opened, rather than vouched for by the last stop. */
+  get wasRead(): boolean {
+    return this.#digest.wasRead;
   }
 
   get digest(): DigestView {
@@ -306,10 +338,16 @@ export class ReplicaCore implements Core {
     return out;
   }
 
-  current(key: string): Row | undefined {
+  current(key: string): Found {
     if (this.queue.isNew(key)) return undefined;
-    if (this.queue.isRemoving(key)) return this.queue.pending(key);
-    return this.queue.pending(key) ?? this.deps.lookup(key);
+    const pending = this.queue.pending(key);
+    if (pending !== undefined) return pending;
+    if (this.queue.isRemoving(key)) return undefined;
+    return this.heal.isLost(key) ? DAMAGED : this.deps.lookup(key);
+  }
+
+  nextScan(): number {
+    return ++this.#scans;
   }
 
   partners(): Peer[] {
@@ -373,20 +411,36 @@ export class ReplicaCore implements Core {
         return this.#congestion(input.link, input.type === 'link-congested');
       case 'scan-opened':
         if (this.#digest.owns(input.scan)) return this.#digest.scanOpened(input.scan);
+        if (this.#healAnswers.scanOpened(input.scan, input.heads)) return;
         return this.#sessions.serving.scanOpened(input.scan, input.heads);
       case 'scan-read':
         if (this.#digest.owns(input.scan))
           return this.#digest.scanRead(input.scan, input.records, input.last, input.damaged);
+        if (this.#healAnswers.scanRead(input.scan, input.records, input.last)) return;
         return this.#sessions.serving.scanRead(input.scan, input.records, input.last, input.tops);
       case 'scan-failed':
         if (this.#digest.owns(input.scan)) return this.#digest.scanFailed(input.scan, input.message);
-        return this.#sessions.serving.scanFailed(input.scan, input.message);
+        if (this.#healAnswers.scanFailed(input.scan)) return;
+        return this.#sessions.serving.scanFailed(input.scan, input.message, input.damaged);
       case 'planned':
         return this.#sessions.serving.planned(input.plan, input.keys, input.entries, input.bytes);
       case 'remove-member':
         return this.#removeMember(input.id, input.name);
       case 'damaged':
-        return this.#digest.damaged(input.keys);
+        return this.heal.damaged(input.key, input.dot, (outcome) => this.#healed(input.id, outcome));
+      case 'confirm':
+        return this.heal.confirm(input.key, (outcome) => this.#healed(input.id, outcome));
+      case 'suspect':
+        return this.heal.suspect(input.after, input.until, (ok) =>
+          this.#healed(input.id, ok ? { ok, row: undefined } : { ok }),
+        );
+      case 'mend-dot':
+        return this.heal.mendDot(input.key);
+      case 'drop-row':
+        this.queue.batch().drops.push({ raw: input.row });
+        return;
+      case 'rewrite-own':
+        return this.#rewriteOwn(input.row);
       case 'stop':
         this.#stopping = true;
         return this.#digest.checkpoint();
@@ -410,6 +464,7 @@ export class ReplicaCore implements Core {
       else if (timer === 'pace') this.#sessions.resume();
       else if (timer === 'digest') this.#digest.tick();
       else if (timer === 'reconcile') this.#reconcile.tick();
+      else if (timer === 'heal') this.heal.evaluate();
       else if (timer === 'acks') {
         const next = this.acks.expire(this.now.mono);
         if (next !== undefined) this.timers.atMost('acks', next);
@@ -428,6 +483,7 @@ export class ReplicaCore implements Core {
       case 'beat':
         this.#gossip.onBeat(peer, message);
         if (this.peers.has(peer.link)) this.#replication.remind(peer);
+        this.heal.evaluate();
         return this.#sessions.evaluate();
       case 'members':
         return this.#gossip.onMembers(peer, message);
@@ -481,6 +537,13 @@ export class ReplicaCore implements Core {
       case 'entries':
         if (this.#mayMerge()) this.#reconcile.onAnswer(peer, message);
         return;
+      case 'ask-records':
+        return this.#healAnswers.onAskRecords(peer, message);
+      case 'ask-range':
+        return this.#healAnswers.onAskRange(peer, message);
+      case 'lent':
+        if (this.#mayMerge()) this.heal.onLent(peer, message);
+        return;
     }
   }
 
@@ -509,6 +572,8 @@ export class ReplicaCore implements Core {
 
   #gone(peer: Peer, lost: boolean): void {
     this.#sessions.gone(peer);
+    this.heal.gone(peer);
+    this.#healAnswers.gone(peer);
     this.#trees.gone(peer);
     this.#reconcile.gone(peer);
     this.#answers.gone(peer);
@@ -536,6 +601,19 @@ export class ReplicaCore implements Core {
     this.members.merge([], [row.origin]);
     this.#gossip.membersChanged({ rows: [], removed: [row.origin] });
     this.afterWritten(() => this.emit({ type: 'removed-member', id, found: true }));
+  }
+
+  #healed(id: number, outcome: Outcome): void {
+    this.emit({ type: 'healed', id, ok: outcome.ok, row: outcome.ok ? outcome.row : undefined });
+  }
+
+  #rewriteOwn(row: Uint8Array | undefined): void {
+    const batch = this.queue.batch();
+    if (row !== undefined) batch.drops.push({ raw: row });
+    for (const [origin, head] of this.taken.heads()) this.queue.raiseHead(batch, origin, head);
+    this.#lifecycle.rewrite();
+    this.#digest.rewrite();
+    this.#storedHlc = { ms: 0, counter: 0 };
   }
 
   // The store.

@@ -26,6 +26,7 @@ import {
   stampHexOf,
   stampMsOf,
 } from './entry.js';
+import { DAMAGED } from './heal.js';
 import { stampCounter, stampFromHex, stampMs } from './hlc.js';
 import type { LocalOp, LocalWrite } from './io.js';
 import type { Push } from './messages.js';
@@ -58,25 +59,43 @@ export class Merge {
     return false;
   }
 
-  /** Joins the records with what is here. Moves no head. */
-  records(records: Records): void {
+  /**
+   * Joins the records with what is here. Moves no head. Returns the keys whose record is lost, so that nobody knows
+   * what it would be joined with: all of this has to come once more when they are healed, and no head may move.
+   */
+  records(records: Records): string[] | undefined {
     const { keys, rows } = records;
-    for (let i = 0; i < keys.length; i++) this.record(keys[i]!, rows[i]!);
+    let lost: string[] | undefined;
+    for (let i = 0; i < keys.length; i++) if (!this.record(keys[i]!, rows[i]!)) (lost ??= []).push(keys[i]!);
+    return lost;
   }
 
-  record(key: string, row: Row): void {
+  /** False: the record of the key is lost. */
+  record(key: string, row: Row): boolean {
     const core = this.#core;
     core.counters.recordsReceived += 1;
-    const current = core.current(key);
-    if (current !== undefined && compareRows(row, current) <= 0) return;
+    let current = core.current(key);
+    if (current === DAMAGED) {
+      core.heal.damaged(key);
+      if (!core.heal.surpasses(key, stampMsOf(row), stampCounterOf(row))) return false;
+      current = core.heal.remains(key);
+    }
+    if (current !== undefined && compareRows(row, current) <= 0) return true;
     const quiet = current !== undefined && compareEntries(row, current) === 0;
     core.hlc.receive(stampMsOf(row), stampCounterOf(row));
     const batch = core.queue.batch(1, key.length + row.length);
     core.queue.put(batch, key, row, current, false, quiet);
     const { origin, seq } = dotOf(row);
-    if (core.sealing.isForgotten(origin)) batch.tops.delete(origin);
-    else this.#raiseTop(batch, origin, seq);
+    this.seen(batch, origin, seq);
     core.counters.recordsApplied += 1;
+    if (core.heal.lost > 0) core.heal.replaced(key, row, batch);
+    return true;
+  }
+
+  /** A record with this dot is in the batch. */
+  seen(batch: Batch, origin: OriginId, seq: number): void {
+    if (this.#core.sealing.isForgotten(origin)) batch.tops.delete(origin);
+    else this.#raiseTop(batch, origin, seq);
   }
 
   /** In the batch of what was merged last, or a later one. */
@@ -102,6 +121,14 @@ export class Merge {
     taken.raise(origin, 0, top);
     if (top > (batch.tops.get(origin) ?? 0)) batch.tops.set(origin, top);
   }
+}
+
+function damagedKey(key: string): ReadmeshError {
+  return new ReadmeshError(
+    'DAMAGED',
+    `the record of key ${JSON.stringify(key)} is damaged on this disk and is being healed: retry, or write through another host`,
+    { details: { key } },
+  );
 }
 
 export class Replication {
@@ -133,7 +160,7 @@ export class Replication {
     let answer: Row = NO_VALUE;
     let givenStamp: StampHex | undefined;
     for (const op of write.ops) {
-      answer = this.#apply(batch, op);
+      answer = this.#applyNext(batch, op, op !== write.ops[0]);
       givenStamp = op.stamp;
       // A stamp that this node gave is only known from the record that won, or is that of the one that covers it.
       superseded ||= givenStamp !== undefined && givenStamp !== stampHexOf(answer);
@@ -194,7 +221,12 @@ export class Replication {
       return;
     }
     const seen = taken.top(push.origin) >= push.to;
-    this.#merge.records(push);
+    const lost = this.#merge.records(push);
+    if (lost !== undefined) {
+      // As if it had not come yet. Should too many wait already, the vectors bring it later.
+      if (!core.heal.whenHealed(lost, push, () => this.onPush(peer, push))) counters.framesDropped += 1;
+      return;
+    }
     if (!covered && push.to > push.from && !core.sealing.isOver(push.origin)) {
       if (taken.head(push.origin) >= push.from) {
         taken.raise(push.origin, push.to, push.to);
@@ -250,6 +282,12 @@ export class Replication {
         'CLOCK_SKEW',
         `this host's clock is ${hlc.ms - now.wall} ms behind a stamp already given: correct the clock, then retry`,
       );
+    const { heal } = this.#core;
+    for (const op of heal.lost > 0 ? write.ops : [])
+      if (op.stamp !== undefined && heal.isLost(op.key)) {
+        const stamp = stampFromHex(op.stamp);
+        if (!heal.surpasses(op.key, stampMs(stamp), stampCounter(stamp))) throw damagedKey(op.key);
+      }
     for (const op of write.ops)
       if (op.stamp !== undefined && stampMs(stampFromHex(op.stamp)) - now.wall > options.maxClockDriftMs)
         throw new ReadmeshError(
@@ -261,6 +299,22 @@ export class Replication {
         'INVALID_OPTION',
         'this host does not flush its writes: ask for `fsync: false`',
       );
+  }
+
+  /** A record that turns out to be lost in the middle of a batch: what came before it stands, and a retry completes it. */
+  #applyNext(batch: Batch, op: LocalOp, isLater: boolean): Row {
+    try {
+      return this.#apply(batch, op);
+    } catch (error) {
+      if (!isLater) throw error;
+      const { queue, identity } = this.#core;
+      if (batch.ownTo > 0) queue.raiseHead(batch, identity.origin, batch.ownTo);
+      throw new ReadmeshError(
+        'TIMEOUT',
+        'a record was found damaged in the middle of this batch, whose outcome is unknown: retry with the same stamp',
+        { cause: error },
+      );
+    }
   }
 
   /** Merges one operation. Returns its record, or the one already here that covers it. */
@@ -281,7 +335,13 @@ export class Replication {
       counter = stampCounter(given);
       writer = op.stamp.slice(16);
     }
-    const current = core.current(key);
+    let current = core.current(key);
+    if (current === DAMAGED) {
+      core.heal.damaged(key);
+      // A stamp of ours is above all that were seen here, and wins over whatever was lost; a client's may not be.
+      if (op.stamp !== undefined && !core.heal.surpasses(key, ms, counter)) throw damagedKey(key);
+      current = core.heal.remains(key);
+    }
     const seq = taken.head(origin) + 1;
     const stamp = { ms, counter, writer };
     const dot = { origin, seq };
@@ -301,6 +361,7 @@ export class Replication {
     batch.ownTo = seq;
     taken.raise(origin, seq, seq);
     queue.put(batch, key, row, current, true, false);
+    if (core.heal.lost > 0) core.heal.replaced(key, row, batch);
     return row;
   }
 

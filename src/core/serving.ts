@@ -9,7 +9,7 @@ import type { Core } from './core.js';
 import type { ChunkAck, PlanAsk, Pull, PullRange, SessionEnd } from './messages.js';
 import type { Peer } from './peer.js';
 import type { Trees } from './trees.js';
-import type { OriginId, Records } from './types.js';
+import type { Dot, OriginId, Records } from './types.js';
 
 /** How often a reading that yields looks again, and after how long it yields no more to a long queue, ms. */
 const YIELD_MS = 20;
@@ -37,7 +37,6 @@ export class Serving {
   readonly #served = new Map<number, Served>();
   /** Plans that the store is asked for. */
   readonly #plans = new Map<number, { readonly peer: Peer; readonly plan: number }>();
-  #scans = 0;
   #planIds = 0;
 
   constructor(core: Core, trees: Trees) {
@@ -59,7 +58,7 @@ export class Serving {
     // Whoever bootstraps is counted as a member first, so that nothing it will need is collected meanwhile.
     if (message.type === 'pull-range' && !members.isMember(peer.origin)) return end('not-ready');
     if (this.#served.size >= options.sessionsServedMax) return end('busy');
-    const scan = ++this.#scans;
+    const scan = core.nextScan();
     counters.sessionsServed += 1;
     this.#served.set(scan, {
       scan,
@@ -144,12 +143,31 @@ export class Serving {
     else this.#readOn(served);
   }
 
-  scanFailed(scan: number, message: string): void {
+  scanFailed(scan: number, message: string, damaged?: { readonly key: string; readonly dot?: Dot }): void {
     const served = this.#served.get(scan);
     if (served === undefined) return;
+    if (damaged !== undefined) return this.#serveHealed(served, damaged);
     this.#core.log('error', 'scan-failed', { message });
     this.#core.send(served.peer, { type: 'session-end', session: served.id, asked: false, code: 'failed' });
     this.#stop(served);
+  }
+
+  /**
+   * The asker's heads will rise over this record: it gets it as a peer has it, or the session ends. The session has
+   * no progress meanwhile, and is ended by its own clock.
+   */
+  #serveHealed(served: Served, damaged: { readonly key: string; readonly dot?: Dot }): void {
+    const { key, dot } = damaged;
+    this.#core.heal.damaged(key, dot, (outcome) => {
+      if (this.#served.get(served.scan) !== served) return;
+      // In a scan of entries, a key that nobody knows is a damaged one's, and the real one is missing.
+      if (!outcome.ok || (outcome.row === undefined && served.range))
+        return this.scanFailed(served.scan, 'a damaged record could not be healed');
+      served.reading = false;
+      served.progressAt = this.#core.now.mono;
+      if (outcome.row === undefined) return this.#readOn(served);
+      this.scanRead(served.scan, { keys: [key], rows: [outcome.row] }, false, undefined);
+    });
   }
 
   // Plans.

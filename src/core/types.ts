@@ -60,7 +60,12 @@ export interface StoreBatch {
   readonly hlc?: { readonly ms: number; readonly counter: number };
   /** Named small records of the node (identity, members, bootstrap progress). null deletes. */
   readonly meta: ReadonlyMap<string, Uint8Array | null>;
+  /** Damaged rows to be removed, before anything of the above is put. */
+  readonly drops?: readonly Drop[];
 }
+
+/** A row that is removed for being damaged: an entry, a dot row, or whatever bears this physical key. */
+export type Drop = { readonly key: string } | { readonly dot: Dot } | { readonly raw: Uint8Array };
 
 export interface BatchRow {
   readonly row: Row;

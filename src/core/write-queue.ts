@@ -13,10 +13,11 @@
  * is rebuilt all that stood in the former ones would live on until the next full collection.
  */
 import type { PendingWrite } from './acknowledgements.js';
+import type { Change } from './digest-changes.js';
 import { dotOf, originOf, seqOf } from './entry.js';
 import type { EntryDigest } from './entry-hash.js';
 import { KeyFilter } from './key-filter.js';
-import type { BatchRow, Dot, OriginId, Row, StoreBatch } from './types.js';
+import type { BatchRow, Dot, Drop, OriginId, Row, StoreBatch } from './types.js';
 
 interface QueuedRow extends BatchRow {
   row: Row;
@@ -40,6 +41,11 @@ export class Batch implements StoreBatch {
   readonly forgets = new Set<OriginId>();
   readonly meta = new Map<string, Uint8Array | null>();
   readonly removals = new Map<string, Row>();
+  readonly drops: Drop[] = [];
+  /** Keys whose record was lost before, and what it was, if the row that replaces it is known to be the same one. */
+  readonly mended = new Map<string, Row | undefined>();
+  /** What it does to the digest where a record was lost (digest.ts). */
+  changes: readonly Change[] | undefined;
   hlc?: { ms: number; counter: number };
   bytes = 0;
   /** Sequence numbers that this node gave out in this batch: (ownFrom, ownTo] of `ownOrigin`. */

@@ -6,14 +6,16 @@
 import { performance } from 'node:perf_hooks';
 import { checksum } from '../checksum.js';
 import type { ReplicaConfig } from '../core/core.js';
+import { DAMAGED, type Found } from '../core/heal.js';
 import type { Effect, Input, LinkId, LocalOp, LocalWrite } from '../core/io.js';
 import { ReplicaCore } from '../core/replica.js';
-import type { Instant, Row } from '../core/types.js';
+import type { Dot, Instant, Row } from '../core/types.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { decodeMessage, encodeMessage } from '../protocol.js';
 import type { Receipt } from '../read-store.js';
 import { RequestTable } from '../request-table.js';
 import type { RowCursor, Snapshot, Store } from '../storage/store.js';
+import { HealRequests } from './heal-requests.js';
 
 export interface Logger {
   info(details: object, message: string): void;
@@ -33,6 +35,8 @@ export interface DriverHooks {
   onChanged(keys: readonly string[], rows: readonly Row[]): void;
   /** Phase, readiness or health changed. */
   onState(): void;
+  /** A record could not be read (its key, if that is known), or is not where it should be. */
+  onDamage(key: string | undefined): void;
   /** The store refused a write: what it lost is unknown. */
   onStoreFailed(error: Error): void;
 }
@@ -49,8 +53,7 @@ interface Waiting<T> {
 
 export class Driver {
   readonly core: ReplicaCore;
-  /** Records that failed their checksum when they were looked up for a merge. */
-  damagedLookups = 0;
+  readonly healing = new HealRequests((input) => this.input(input));
   readonly #store: Store;
   readonly #logger: Logger;
   readonly #hooks: DriverHooks;
@@ -76,6 +79,7 @@ export class Driver {
     this.#hooks = hooks;
     this.core = new ReplicaCore(config, {
       lookup: (key) => this.#lookup(key),
+      damagedDot: (key) => store.damagedDot?.(key),
       checksum,
       random: Math.random,
       recovered: store.recovered,
@@ -182,20 +186,18 @@ export class Driver {
     );
     for (const waiting of [...this.#writes.clear(), ...this.#removals.values()]) waiting.reject(closed);
     this.#removals.clear();
+    this.healing.close();
     for (const id of [...this.#scans.keys()]) await this.#closeScan(id);
     await this.#writing;
   }
 
-  #lookup(key: string): Row | undefined {
+  #lookup(key: string): Found {
     try {
       return this.#store.getRow(key);
     } catch (error) {
       if (!isReadmeshError(error) || error.code !== 'DAMAGED') throw error;
-      this.damagedLookups += 1;
-      this.#logger.error({ event: 'damaged-record', key }, error.message);
-      // After the input in progress, and all its effects.
-      queueMicrotask(() => this.input({ type: 'damaged', keys: [key] }));
-      return undefined;
+      this.#hooks.onDamage(key);
+      return DAMAGED;
     }
   }
 
@@ -248,6 +250,8 @@ export class Driver {
       case 'close-scan':
         void this.#closeScan(effect.scan);
         return;
+      case 'healed':
+        return this.healing.healed(effect.id, effect.ok, effect.row);
       case 'removed-member':
         this.#removals.get(effect.id)?.resolve(effect.found);
         this.#removals.delete(effect.id);
@@ -309,11 +313,14 @@ export class Driver {
       const tops = last ? await snapshot.tops() : undefined;
       this.input({ type: 'scan-read', scan, records, last, ...(tops === undefined ? {} : { tops }) });
     } catch (error) {
-      const key = effect.skipDamaged === true ? damagedKey(error) : undefined;
-      if (key === undefined)
-        return this.input({ type: 'scan-failed', scan, message: (error as Error).message });
-      this.#logger.error({ event: 'damaged-record', key }, (error as Error).message);
-      this.input({ type: 'scan-read', scan, records: { keys: [], rows: [] }, last: false, damaged: [key] });
+      const damaged = damagedIn(error);
+      if (isReadmeshError(error) && error.code === 'DAMAGED') this.#hooks.onDamage(damaged?.key);
+      if (damaged !== undefined && effect.skipDamaged === true) {
+        const records = { keys: [], rows: [] };
+        return this.input({ type: 'scan-read', scan, records, last: false, damaged: [damaged.key] });
+      }
+      const { message } = error as Error;
+      this.input({ type: 'scan-failed', scan, message, ...(damaged === undefined ? {} : { damaged }) });
     }
   }
 
@@ -339,11 +346,12 @@ export class Driver {
   }
 }
 
-/** Which key's record it was that failed its checksum; undefined for any other error. */
-function damagedKey(error: unknown): string | undefined {
+/** Which record a cursor could not read; undefined for any other error. */
+function damagedIn(error: unknown): { key: string; dot?: Dot } | undefined {
   if (!isReadmeshError(error) || error.code !== 'DAMAGED') return undefined;
-  const { key } = error.details;
-  return typeof key === 'string' ? key : undefined;
+  const { key, origin, seq } = error.details;
+  if (typeof key !== 'string') return undefined;
+  return typeof origin === 'string' && typeof seq === 'number' ? { key, dot: { origin, seq } } : { key };
 }
 
 export function delay(ms: number): Promise<void> {

@@ -22,7 +22,7 @@ import type {
   WriteRequest,
 } from '../service.js';
 import { type DataFolder, openDataFolder, setAside } from '../storage/data-folder.js';
-import { writeFailure } from '../storage/disk-errors.js';
+import { corruptionOf, untrusted, writeFailure } from '../storage/disk-errors.js';
 import { formatAddress } from '../transport/address.js';
 import { Links } from '../transport/links.js';
 import { Listener } from '../transport/listener.js';
@@ -30,7 +30,9 @@ import { backupOf } from './backup.js';
 import { descriptorsLeft, fitPlaces, type Places } from './descriptors.js';
 import { bucketEntries, compareMembers, digestOf } from './digest.js';
 import { Driver, delay, type Logger } from './driver.js';
+import { Healing } from './healing.js';
 import { type CheckedOptions, checkOptions, configOf, type NodeOptions } from './options.js';
+import { Quarantine } from './quarantine.js';
 import { ReadThrough } from './read-through.js';
 import { Reads } from './reads.js';
 import { remoteMember } from './remote-member.js';
@@ -51,11 +53,14 @@ const SYNC_POLL_MS = 20;
 
 export class Node implements NodeService {
   readonly reads: Reads;
-  readonly watchers = new Watchers(() => this.clockMs());
-  /** Replaced, both, when the store is reopened after a write error. */
+  readonly watchers: Watchers;
+  readonly #quarantine: Quarantine;
+  /** Replaced, all, when the store is reopened after a write error. */
   #folder: DataFolder;
   #driver: Driver;
+  #healing: Healing;
   readonly #makeDriver: (folder: DataFolder) => Driver;
+  readonly #makeHealing: (folder: DataFolder) => Healing;
   readonly #recovery: StoreRecovery;
   readonly #links: Links;
   readonly #listener: Listener | undefined;
@@ -140,6 +145,8 @@ export class Node implements NodeService {
     this.#address = address;
     this.#listening = listening;
     this.#logger = logger;
+    this.#quarantine = new Quarantine(logger);
+    this.watchers = new Watchers(this.#quarantine, () => this.clockMs());
     this.ended = new Promise((resolve) => {
       this.#onEnded = resolve;
     });
@@ -152,17 +159,23 @@ export class Node implements NodeService {
           valueBytesMax: checked.tuning.valueBytesMax,
           clockMs: () => this.clockMs(),
         });
-    this.reads = new Reads(folder.store, checked.tuning, {
-      gate: () => this.#gate(),
-      clockMs: () => this.clockMs(),
-    });
+    this.#makeHealing = (opened) => this.#healingOf(opened, checked.tuning, options.rebuild === true);
+    this.#healing = this.#makeHealing(folder);
+    this.reads = new Reads(
+      folder.store,
+      checked.tuning,
+      { gate: () => this.#gate(), clockMs: () => this.clockMs() },
+      this.#healing,
+      this.#quarantine,
+    );
     this.#makeDriver = (opened) => this.#driverOf(opened, options, checked);
     this.#driver = this.#makeDriver(folder);
     this.#noteLosses(folder);
     this.#noteRestored();
-    this.#recovery = this.#superviseStore(folder);
+    this.#recovery = this.#superviseStore(folder, options.rebuild === true);
     wiring.node = this;
     this.#driver.start(links);
+    this.#healing.start();
     this.#onState();
     if (listener !== undefined) this.#openFaces(listener);
     if (options.insecureNoAuth === true) this.#warnInsecure();
@@ -196,6 +209,10 @@ export class Node implements NodeService {
     return this.through === undefined ? this.reads.readRow(key) : this.through.row(key);
   }
 
+  noteUnreadable(error: unknown): void {
+    this.#quarantine.note(error);
+  }
+
   async readRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
     const { through } = this;
     return through === undefined
@@ -221,8 +238,9 @@ export class Node implements NodeService {
       core: this.#driver.core,
       closing: this.#closing !== undefined,
       startedAt: this.#startedAt,
-      damagedLookups: this.#driver.damagedLookups,
-      issues: this.#storeIssues(),
+      ...this.#healing.status(),
+      issues: [...this.#storeIssues(), ...this.#healing.issues(), ...this.#quarantine.issues()],
+      quarantined: this.#quarantine.size,
       store: this.#storeStatus(),
       cache: this.reads.cacheStats,
       watches: this.watchers.count,
@@ -299,6 +317,7 @@ export class Node implements NodeService {
   async #close(): Promise<void> {
     clearInterval(this.#insecureWarning);
     this.#wake();
+    const scrubbed = this.#healing.close();
     if (this.#fatal === undefined) {
       await this.#driver.drain(DRAIN_MS);
       await this.#driver.checkpoint(DRAIN_MS);
@@ -311,6 +330,7 @@ export class Node implements NodeService {
     await listenerClosed;
     await this.#recovery.stop();
     await this.#driver.close();
+    await scrubbed;
     await this.#folder.close();
   }
 
@@ -375,6 +395,7 @@ export class Node implements NodeService {
 
   #driverOf(folder: DataFolder, options: NodeOptions, checked: CheckedOptions): Driver {
     const { store, run, originReusable } = folder;
+    const healing = this.#healing;
     const config = configOf(
       // A name that was drawn at random stays, even if the store never got to remember it.
       { ...options, name: (this.#driver as Driver | undefined)?.core.config.name ?? options.name },
@@ -385,27 +406,52 @@ export class Node implements NodeService {
     return new Driver(config, store, this.#logger, {
       onChanged: (keys, rows) => {
         this.reads.forget(keys);
+        this.#quarantine.forget(keys);
         this.watchers.tell(keys, rows);
       },
       onState: () => this.#onState(),
+      onDamage: (key) => healing.onDamage(key === undefined),
       onStoreFailed: (error) => {
         folder.invalidate();
+        healing.writeFailed(corruptionOf(error));
         this.#recovery.failed(writeFailure(folder.path, error));
       },
     });
   }
 
-  #superviseStore(folder: DataFolder): StoreRecovery {
+  #healingOf(folder: DataFolder, tuning: CoreOptions, mayRebuild: boolean): Healing {
+    const { scrubBytesPerSecond: bytesPerSecond, scrubPauseMs: pauseMs } = tuning;
+    const options = { bytesPerSecond, pauseMs, mayRebuild, quarantine: this.#quarantine };
+    const healing: Healing = new Healing(
+      folder,
+      () => this.#driver,
+      this.#logger,
+      options,
+      (why) => {
+        if (this.#healing !== healing || this.#closing !== undefined) return;
+        const error = untrusted(folder.path, why);
+        this.#driver.giveUpStore(error.message);
+        this.#recovery.failed(error);
+      },
+    );
+    return healing;
+  }
+
+  #superviseStore(folder: DataFolder, mayRebuild: boolean): StoreRecovery {
     return new StoreRecovery(
       folder,
       {
-        onClosing: () => this.#onState(),
+        onClosing: () => {
+          void this.#healing.close();
+          this.#onState();
+        },
         onReopened: (reopened) => this.#resume(reopened),
         onHopeless: (error) => this.#end(error),
         shed: () => this.#listener?.shed() ?? 0,
         onState: () => this.#onState(),
       },
       this.#logger,
+      mayRebuild,
     );
   }
 
@@ -413,11 +459,13 @@ export class Node implements NodeService {
   #resume(folder: DataFolder): void {
     const old = this.#driver;
     this.#folder = folder;
+    this.#healing = this.#makeHealing(folder);
     this.#driver = this.#makeDriver(folder);
     void old.close();
-    this.reads.useStore(folder.store);
+    this.reads.useStore(folder.store, this.#healing);
     this.#noteLosses(folder);
     this.#driver.start(this.#links);
+    this.#healing.start();
     this.#onState();
   }
 

@@ -9,7 +9,7 @@
 import type { Row } from '../core/types.js';
 import type { Value } from '../read-store.js';
 import type { RowScan } from '../service.js';
-import { decodeRow } from '../values.js';
+import type { Quarantine } from './quarantine.js';
 
 /** Rows of a page. */
 const SCAN_ROWS = 512;
@@ -23,7 +23,7 @@ const ignored = (): void => {};
 /** Ends with what the scan, or `pick`, throws. `next` may be called ahead: answers come in order. */
 export class Pages<T> implements AsyncIterableIterator<T> {
   readonly #open: () => RowScan;
-  readonly #pick: (key: string, row: Row) => T;
+  readonly #pick: (key: string, row: Row) => T | undefined;
   #scan: RowScan | undefined;
   #page = NO_ROWS;
   #at = 0;
@@ -34,8 +34,8 @@ export class Pages<T> implements AsyncIterableIterator<T> {
   /** Thrown once. */
   #failure: { readonly error: unknown } | undefined;
 
-  /** `open` is called when the first row is asked for. */
-  constructor(open: () => RowScan, pick: (key: string, row: Row) => T) {
+  /** `open` is called when the first row is asked for; a row of which `pick` makes nothing is passed over. */
+  constructor(open: () => RowScan, pick: (key: string, row: Row) => T | undefined) {
     this.#open = open;
     this.#pick = pick;
   }
@@ -64,9 +64,14 @@ export class Pages<T> implements AsyncIterableIterator<T> {
   }
 
   #row(): Promise<IteratorResult<T>> {
-    const at = this.#at++;
+    const { keys, rows } = this.#page;
     try {
-      return Promise.resolve({ done: false, value: this.#pick(this.#page.keys[at]!, this.#page.rows[at]!) });
+      while (this.#at < keys.length) {
+        const at = this.#at++;
+        const value = this.#pick(keys[at]!, rows[at]!);
+        if (value !== undefined) return Promise.resolve({ done: false, value });
+      }
+      return this.next();
     } catch (error) {
       this.#page = NO_ROWS;
       this.#loading = this.#end(error);
@@ -114,5 +119,13 @@ export class Pages<T> implements AsyncIterableIterator<T> {
 }
 
 export const pickKey = (key: string): string => key;
-export const pickValue = (key: string, row: Row): Value => decodeRow(key, row).value;
-export const pickEntry = (key: string, row: Row): [string, Value] => [key, decodeRow(key, row).value];
+export const pickValue =
+  (quarantine: Quarantine) =>
+  (key: string, row: Row): Value | undefined =>
+    quarantine.tryDecode(key, row)?.value;
+export const pickEntry =
+  (quarantine: Quarantine) =>
+  (key: string, row: Row): [string, Value] | undefined => {
+    const decoded = quarantine.tryDecode(key, row);
+    return decoded === undefined ? undefined : [key, decoded.value];
+  };

@@ -51,7 +51,7 @@ export class EmbeddedReplica implements Replica {
 
   async get<T = Value>(key: string): Promise<T | undefined> {
     const { through, reads } = this.node;
-    return (through === undefined ? reads.getSync(key) : await through.get(key)) as T | undefined;
+    return (await (through ?? reads).get(key)) as T | undefined;
   }
 
   getMany<T = Value>(keys: readonly string[]): Promise<(T | undefined)[]> {

@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import type { CacheStats } from '../cache.js';
 import type { ReplicaCore } from '../core/replica.js';
 import type { Instant } from '../core/types.js';
-import type { HealthIssue, Phase, Status } from '../read-store.js';
+import type { HealthIssue, Phase, ScrubStatus, Status } from '../read-store.js';
 import { bootstrapStatusOf } from './bootstrap-status.js';
 
 const require = createRequire(import.meta.url);
@@ -13,7 +13,9 @@ export interface StatusSources {
   closing: boolean;
   /** `performance.now()` at the start. */
   startedAt: number;
-  damagedLookups: number;
+  integrity: Status['integrity'];
+  scrub?: ScrubStatus;
+  quarantined: number;
   cache: CacheStats;
   watches: number;
   watchExpiriesDropped: number;
@@ -52,6 +54,8 @@ export function statusOf(sources: StatusSources): Status {
     heads: Object.fromEntries(core.written.heads()),
     ...(bootstrap === undefined ? {} : { bootstrap: bootstrapStatusOf(bootstrap, now) }),
     digest: digestOf(core, now),
+    integrity: sources.integrity,
+    ...(sources.scrub === undefined ? {} : { scrub: sources.scrub }),
     queues: {
       pendingRows: core.queue.rows,
       pendingBytes: core.queue.bytes,
@@ -60,7 +64,7 @@ export function statusOf(sources: StatusSources): Status {
     store: sources.store,
     counters: {
       ...core.counters,
-      damagedLookups: sources.damagedLookups,
+      recordsQuarantined: sources.quarantined,
       cacheEntries: cache.entries,
       cacheBytes: cache.bytes,
       cacheHits: cache.hits,

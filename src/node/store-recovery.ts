@@ -3,8 +3,8 @@
  * reads go on from the store as it is. As soon as the disk takes writes again, the store is closed, checked and
  * reopened, and the node resumes from what is on disk, with a new origin, exactly as after a restart.
  *
- * It is the operator's only where going on is not safe: the data folder is gone, or what is in it cannot be
- * trusted any more. Then the node ends.
+ * A store that cannot be trusted any more is set aside and rebuilt from the other members, if the node was told that it
+ * may. Else, and when the data folder is gone, going on is the operator's: the node ends.
  */
 import { isReadmeshError, type ReadmeshError } from '../errors.js';
 import type { DataFolder } from '../storage/data-folder.js';
@@ -37,6 +37,7 @@ export class StoreRecovery {
   readonly #hooks: RecoveryHooks;
   readonly #logger: Logger;
   readonly #watch: NodeJS.Timeout;
+  readonly #mayRebuild: boolean;
   #folder: DataFolder;
   #failure: ReadmeshError | undefined;
   #failedAt = 0;
@@ -47,8 +48,11 @@ export class StoreRecovery {
   #running: Promise<void> | undefined;
   #stopped = false;
   #closed = false;
+  #rebuilding = false;
 
-  constructor(folder: DataFolder, hooks: RecoveryHooks, logger: Logger) {
+  /** `mayRebuild`: a store that cannot be trusted may be set aside. */
+  constructor(folder: DataFolder, hooks: RecoveryHooks, logger: Logger, mayRebuild: boolean) {
+    this.#mayRebuild = mayRebuild;
     this.#folder = folder;
     this.#hooks = hooks;
     this.#logger = logger;
@@ -115,8 +119,7 @@ export class StoreRecovery {
         this.#hooks.onClosing();
         await this.#folder.closeStore();
       }
-      const folder = await this.#folder.reopen();
-      this.#resume(folder);
+      this.#resume(await this.#reopen());
       return true;
     } catch (error) {
       if (isReadmeshError(error) && error.code !== 'STORE_FAILED') {
@@ -129,6 +132,25 @@ export class StoreRecovery {
       this.#failure = failure;
       this.#hooks.onState();
       return false;
+    }
+  }
+
+  async #reopen(): Promise<DataFolder> {
+    try {
+      return await this.#folder.reopen();
+    } catch (error) {
+      if (!this.#mayRebuild || !isReadmeshError(error) || error.code !== 'STORE_UNTRUSTED') throw error;
+      this.#rebuilding = true;
+      try {
+        const { folder, aside } = await this.#folder.rebuild();
+        this.#logger.warn(
+          { event: 'set-aside', aside, reason: error.message },
+          'the store was set aside, nothing of it is deleted, and the data is copied from the other members',
+        );
+        return folder;
+      } finally {
+        this.#rebuilding = false;
+      }
     }
   }
 
@@ -160,6 +182,7 @@ export class StoreRecovery {
 
   /** True when it is gone. LevelDB would go on writing into files that nobody can find again. */
   #lookForFolder(): boolean {
+    if (this.#rebuilding) return false;
     const missing = this.#folder.missing();
     if (missing === undefined || this.#stopped) return false;
     this.#end(folderGone(missing));

@@ -13,20 +13,22 @@ import type { Row } from '../core/types.js';
 import { ReadmeshError } from '../errors.js';
 import type { Change, Value } from '../read-store.js';
 import type { RowChange } from '../service.js';
-import { decodeRow } from '../values.js';
+import type { Quarantine } from './quarantine.js';
 import { WatchExpiries } from './watch-expiries.js';
 
 /** Distinct keys a watch may have waiting for its reader. */
 export const WATCH_KEYS_MAX = 100_000;
 
 export class Watchers {
+  readonly #quarantine: Quarantine;
   readonly #subscribers = new Set<{ prefix: string; onChange: (change: RowChange) => void }>();
   readonly #queues = new Set<WatchQueue>();
   readonly #clockMs: () => number;
   readonly #expiries: WatchExpiries;
 
   /** `clockMs`: the clock that entries expire by. */
-  constructor(clockMs: () => number) {
+  constructor(quarantine: Quarantine, clockMs: () => number) {
+    this.#quarantine = quarantine;
     this.#clockMs = clockMs;
     this.#expiries = new WatchExpiries(clockMs, (key, row) =>
       this.#tellOne(key, asDeleted(key, row, checksum)),
@@ -76,7 +78,7 @@ export class Watchers {
   }
 
   watch(prefix: string, signal: AbortSignal | undefined): AsyncIterableIterator<Change> {
-    const queue = new WatchQueue(() => {
+    const queue = new WatchQueue(this.#quarantine, () => {
       unsubscribe();
       this.#queues.delete(queue);
     });
@@ -97,12 +99,14 @@ export class Watchers {
 
 class WatchQueue implements AsyncIterableIterator<Change> {
   readonly #rows = new Map<string, Row>();
+  readonly #quarantine: Quarantine;
   readonly #onEnd: () => void;
   #waiting: { resolve(result: IteratorResult<Change>): void; reject(error: Error): void }[] = [];
   #ended = false;
   #error: ReadmeshError | undefined;
 
-  constructor(onEnd: () => void) {
+  constructor(quarantine: Quarantine, onEnd: () => void) {
+    this.#quarantine = quarantine;
     this.#onEnd = onEnd;
   }
 
@@ -163,17 +167,22 @@ class WatchQueue implements AsyncIterableIterator<Change> {
   }
 
   #answer(key: string, row: Row): void {
-    const { resolve, reject } = this.#waiting.shift()!;
+    const [reader] = this.#waiting;
     try {
-      resolve({ done: false, value: changeOf(key, row) });
+      const value = this.#changeOf(key, row);
+      // What nobody can read is passed over.
+      if (value === undefined) return;
+      reader!.resolve({ done: false, value });
     } catch (error) {
-      reject(error as Error);
+      reader!.reject(error as Error);
     }
+    this.#waiting.shift();
   }
-}
 
-function changeOf(key: string, row: Row): Change {
-  const stamp = stampHexOf(row);
-  if (isTombstone(row)) return { type: 'del', key, stamp };
-  return { type: 'put', key, value: decodeRow(key, row).value as Value, stamp };
+  #changeOf(key: string, row: Row): Change | undefined {
+    const stamp = stampHexOf(row);
+    if (isTombstone(row)) return { type: 'del', key, stamp };
+    const decoded = this.#quarantine.tryDecode(key, row);
+    return decoded === undefined ? undefined : { type: 'put', key, value: decoded.value as Value, stamp };
+  }
 }

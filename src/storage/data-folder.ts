@@ -5,6 +5,7 @@
  *     DIR/lock            who has it open (folder-lock.ts)
  *     DIR/opening         how often in a row the process ended while it opened the store (opening-count.ts)
  *     DIR/db/             LevelDB
+ *     DIR/untrusted       why the database must not be opened again (distrust.ts)
  *     DIR/db.set-aside-*  a store that was not trusted, kept for whoever wants to look
  *
  * LevelDB makes an empty database wherever it is told that it may, over the ruins of a full one, too. So the
@@ -29,6 +30,7 @@ import {
 import { dirname, join, resolve } from 'node:path';
 import { ReadmeshError } from '../errors.js';
 import { openFailure, untrusted } from './disk-errors.js';
+import { clearDistrust, readDistrust, writeDistrust } from './distrust.js';
 import { FolderLock, isLockFile } from './folder-lock.js';
 import { syncFolder } from './folder-sync.js';
 import { type Inspection, inspectDatabase } from './level-files.js';
@@ -79,6 +81,8 @@ export interface DataFolder {
   readonly originReusable: boolean;
   /** Why its origin is not reusable; empty for a new store, and when it is. */
   readonly evidence: readonly Evidence[];
+  /** Whether it may have lost its latest writes, rather than merely being of another boot, a copy or a backup. */
+  readonly mayHaveLost: boolean;
   /** Random name of this opening, 16 hex digits. */
   readonly run: string;
   /** Makes the next opening mint a new origin. Done by itself when a write fails. Idempotent. */
@@ -92,6 +96,10 @@ export interface DataFolder {
    * place of this one, unless it throws: STORE_FAILED (it may be tried again), STORE_UNTRUSTED.
    */
   reopen(): Promise<DataFolder>;
+  /** As `reopen`, but with a new, empty store; the old one is set aside (`aside`: where), and nothing of it deleted. */
+  rebuild(): Promise<{ folder: DataFolder; aside: string | undefined }>;
+  /** The database has damage that cannot be healed in place: the next opening refuses it. Never throws. */
+  distrust(why: string): void;
   /** Closes the store and gives the folder up. Idempotent. */
   close(): Promise<void>;
 }
@@ -131,6 +139,8 @@ async function openLocked(locked: Locked, before?: RunMark): Promise<DataFolder>
     throw untrusted(folder, 'its database is missing, or has lost the file CURRENT');
   const count = new OpeningCount(folder);
   const { tornLog } = isNew ? { tornLog: false } : inspect(folder, location, count);
+  const why = readDistrust(folder);
+  if (why !== undefined) throw untrusted(folder, why);
   const run = randomBytes(8).toString('hex');
   const record = RunRecord.of(folder, machine);
   count.begin();
@@ -159,7 +169,7 @@ async function openLocked(locked: Locked, before?: RunMark): Promise<DataFolder>
 
 function inspect(folder: string, location: string, count: OpeningCount): Inspection {
   if (count.hopeless) throw untrusted(folder, 'opening it has crashed again and again');
-  const inspection = inspectDatabase(location, count.suspicious);
+  const inspection = inspectDatabase(location, count.checkedBytesMax);
   if (inspection.damage !== undefined) throw untrusted(folder, inspection.damage);
   return inspection;
 }
@@ -186,6 +196,7 @@ class OpenFolder implements DataFolder {
   readonly created: boolean;
   readonly originReusable: boolean;
   readonly evidence: readonly Evidence[];
+  readonly mayHaveLost: boolean;
   readonly run: string;
   readonly #locked: Locked;
   readonly #record: RunRecord;
@@ -208,6 +219,9 @@ class OpenFolder implements DataFolder {
     this.path = locked.folder;
     this.created = opened.created;
     this.evidence = opened.evidence;
+    this.mayHaveLost =
+      opened.evidence.some((evidence) => evidence !== 'unproved') ||
+      (opened.evidence.length > 0 && opened.count.unclosed);
     this.originReusable = !opened.created && opened.evidence.length === 0;
     this.run = opened.run;
     this.#record = opened.record;
@@ -217,6 +231,10 @@ class OpenFolder implements DataFolder {
 
   invalidate(): void {
     this.#record.invalidate();
+  }
+
+  distrust(why: string): void {
+    writeDistrust(this.path, why);
   }
 
   missing(): string | undefined {
@@ -233,6 +251,16 @@ class OpenFolder implements DataFolder {
     await this.closeStore();
     try {
       return await openLocked(this.#locked, { nonce: this.run, batches: this.store.batches });
+    } catch (error) {
+      throw openFailure(this.path, error);
+    }
+  }
+
+  async rebuild(): Promise<{ folder: DataFolder; aside: string | undefined }> {
+    await this.closeStore();
+    try {
+      const aside = setAsideLocked(this.path);
+      return { folder: await openLocked(this.#locked), aside };
     } catch (error) {
       throw openFailure(this.path, error);
     }
@@ -379,19 +407,24 @@ export async function setAside(path: string, machine: Machine = thisMachine()): 
   const folder = prepareFolder(wanted);
   const lock = await FolderLock.acquire(folder, machine.bootId);
   try {
-    const time = new Date().toISOString().replaceAll(':', '-');
-    const db = existsSync(join(folder, DB)) ? moveAside(folder, DB, time) : undefined;
-    // In this order: marked `new` while the database is still in place, it would be taken for a new one.
-    syncFolder(folder);
-    if (readMarker(folder) === 'damaged') moveAside(folder, MARKER, time);
-    new OpeningCount(folder).clear();
-    newMarker(folder);
-    return db;
+    return setAsideLocked(folder);
   } catch (error) {
     throw openFailure(folder, error);
   } finally {
     lock.release();
   }
+}
+
+function setAsideLocked(folder: string): string | undefined {
+  const time = new Date().toISOString().replaceAll(':', '-');
+  const db = existsSync(join(folder, DB)) ? moveAside(folder, DB, time) : undefined;
+  // In this order: marked `new` while the database is still in place, it would be taken for a new one.
+  syncFolder(folder);
+  if (readMarker(folder) === 'damaged') moveAside(folder, MARKER, time);
+  new OpeningCount(folder).clear();
+  clearDistrust(folder);
+  newMarker(folder);
+  return db;
 }
 
 function moveAside(folder: string, name: string, time: string): string {

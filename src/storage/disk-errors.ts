@@ -87,6 +87,12 @@ export function openFailure(path: string, error: unknown): ReadmeshError {
   return untrusted(path, trouble.text, error);
 }
 
+/** Why, if the contents of the database are what failed, rather than the machine. */
+export function corruptionOf(error: unknown): string | undefined {
+  const { code, text } = troubleOf(error);
+  return code === 'LEVEL_CORRUPTION' || /^corruption/i.test(text) ? text : undefined;
+}
+
 /** After a write failed: no more is known of it than that it may or may not come back. */
 export function writeFailure(path: string, error: unknown): ReadmeshError {
   const trouble = troubleOf(error);

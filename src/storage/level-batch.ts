@@ -9,7 +9,7 @@
 import type { ChainedBatch } from 'classic-level';
 import { checksumFrom, hashText } from '../checksum.js';
 import { dotOf, KEY_BYTES_MAX, originOf, seqOf } from '../core/entry.js';
-import type { BatchRow, OriginId, Row } from '../core/types.js';
+import type { BatchRow, Drop, OriginId, Row } from '../core/types.js';
 import { ReadmeshError } from '../errors.js';
 import type { Db } from './level-cursors.js';
 import {
@@ -92,6 +92,13 @@ export class LevelBatch {
     const { origin, seq } = dotOf(row);
     this.#chain.del(ENTRY + key);
     this.#chain.del(dotKey(origin, seq));
+  }
+
+  /** A damaged row. Before anything is put. */
+  drop(drop: Drop): void {
+    if ('key' in drop) this.#chain.del(ENTRY + drop.key);
+    else if ('dot' in drop) this.#chain.del(dotKey(drop.dot.origin, drop.dot.seq));
+    else this.#chain.del(drop.raw as unknown as string, { keyEncoding: 'view' } as object);
   }
 
   /** A row of the store itself or of the node. */

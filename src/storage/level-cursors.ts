@@ -4,7 +4,7 @@
  * Rows come in slices that are small enough for the event loop: LevelDB reads a slice on a thread of its own,
  * this thread turns it into strings and buffers and checks it.
  */
-import type { ClassicLevel, Iterator, KeyIterator, Snapshot as LevelDbSnapshot } from 'classic-level';
+import type { ClassicLevel, Iterator, Snapshot as LevelDbSnapshot } from 'classic-level';
 import { isIntact } from '../checksum.js';
 import { originOf, seqOf } from '../core/entry.js';
 import type { Dot, OriginId, Row } from '../core/types.js';
@@ -213,26 +213,31 @@ function damagedDot(dot: Dot, key: string | undefined, what: string): ReadmeshEr
   );
 }
 
-/** Greatest dot per origin. A reverse iterator lands on the last dot of each origin, one seek per origin. */
+/** Greatest dot per origin, as far as the index can be read: a lower top only has more asked for. A reverse iterator lands on the last dot of each origin, one seek per origin. */
 export async function readTops(db: Db, snapshot?: LevelDbSnapshot): Promise<Map<OriginId, number>> {
   const tops = new Map<OriginId, number>();
-  let iterator: KeyIterator<Db, string> | undefined;
+  let iterator: Iterator<Db, string, Uint8Array> | undefined;
   try {
-    iterator = db.keys({
+    iterator = db.iterator({
       gte: DOT,
       lt: nextAfter(DOT),
       reverse: true,
       ...(snapshot === undefined ? {} : { snapshot }),
     });
     for (;;) {
-      const [physical] = await iterator.nextv(1);
-      if (physical === undefined) return tops;
+      const [row] = await iterator.nextv(1);
+      if (row === undefined) return tops;
+      const [physical, sealed] = row;
+      // A damaged one may name an origin that never was: the one before it will do.
+      if (unseal(physical, sealed) === undefined) continue;
       const { origin, seq } = parseDotKey(physical);
       tops.set(origin, seq);
       iterator.seek(dotKey(origin, 0));
     }
   } catch (error) {
-    throw readFailure(db.location, error);
+    const failure = readFailure(db.location, error);
+    if (failure.code === 'DAMAGED') return tops;
+    throw failure;
   } finally {
     await iterator?.close();
   }

@@ -28,8 +28,8 @@ export interface Inspection {
   readonly tornLog: boolean;
 }
 
-/** `everyBlock`: whether to check all contents of all tables. Throws what the file system throws. */
-export function inspectDatabase(location: string, everyBlock: boolean): Inspection {
+/** `checkedBytesMax`: all contents of all tables are checked if these are not longer. Throws what the file system throws. */
+export function inspectDatabase(location: string, checkedBytesMax: number): Inspection {
   const damaged = (damage: string): Inspection => ({ damage, tornLog: false });
   const name = readFileSync(join(location, 'CURRENT'), 'latin1');
   if (!/^MANIFEST-\d+\n$/.test(name)) return damaged('its file CURRENT is damaged');
@@ -37,6 +37,9 @@ export function inspectDatabase(location: string, everyBlock: boolean): Inspecti
   if (!names.has(name.trim())) return damaged(`its manifest ${name.trim()} is missing`);
   const manifest = readManifest(readFileSync(join(location, name.trim())));
   if (manifest === undefined) return damaged(`its manifest ${name.trim()} is damaged`);
+  let bytes = 0;
+  for (const size of manifest.tables.values()) bytes += size;
+  const everyBlock = bytes <= checkedBytesMax;
   for (const [table, size] of manifest.tables) {
     const damage = listedTableDamage(location, names, table, size, everyBlock);
     if (damage !== undefined) return damaged(damage);

@@ -11,8 +11,8 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ClassicLevel } from 'classic-level';
 import { isIntact } from '../checksum.js';
-import { KEY_BYTES_MAX, utf8Length } from '../core/entry.js';
-import type { BatchRow, Recovered, Row, StoreBatch } from '../core/types.js';
+import { dotOf, isWhole, KEY_BYTES_MAX, utf8Length } from '../core/entry.js';
+import type { BatchRow, Dot, Recovered, Row, StoreBatch } from '../core/types.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { damagedRecord } from './chunk-cursor.js';
 import { closed, openFailure, readFailure, untrusted, writeFailure } from './disk-errors.js';
@@ -20,9 +20,11 @@ import { FolderSync, syncFolder } from './folder-sync.js';
 import { LevelBatch } from './level-batch.js';
 import { LevelBytes } from './level-bytes.js';
 import { type Db, EntryCursor, LevelSnapshot, readHeads, readSealed, readTops } from './level-cursors.js';
+import { LevelScrub } from './level-scrub.js';
 import {
   decodeHlc,
   decodeRun,
+  dotKey,
   ENTRY,
   encodeHead,
   encodeHlc,
@@ -33,9 +35,10 @@ import {
   META_RUN,
   type RunMark,
   seal,
+  unseal,
 } from './physical.js';
 import { planRanges } from './range-plan.js';
-import type { KeyRange, RangePlan, RowCursor, Snapshot, Store } from './store.js';
+import type { KeyRange, RangePlan, RowCursor, ScrubReader, Snapshot, Store } from './store.js';
 
 /**
  * Write buffer: reopening replays up to this much of the log, about 10 ms a megabyte, and two may be in memory;
@@ -165,6 +168,20 @@ export class LevelStore implements Store {
     throw damagedRecord(key);
   }
 
+  damagedDot(key: string): Dot | undefined {
+    try {
+      const row = this.#db.getSync(ENTRY + key);
+      if (row === undefined || !isWhole(row)) return undefined;
+      const dot = dotOf(row);
+      const physical = dotKey(dot.origin, dot.seq);
+      const sealed = this.#db.getSync(physical);
+      return sealed !== undefined && unseal(physical, sealed)?.toString() === key ? dot : undefined;
+    } catch {
+      // What cannot be read tells nothing.
+      return undefined;
+    }
+  }
+
   async getRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
     const rows = new Array<Row | undefined>(keys.length);
     for (let i = 0; i < keys.length; i++) {
@@ -244,6 +261,7 @@ export class LevelStore implements Store {
   async #build(batch: StoreBatch): Promise<LevelBatch> {
     const out = new LevelBatch(this.#db);
     try {
+      for (const drop of batch.drops ?? []) out.drop(drop);
       const rows = batch.rows.entries();
       while (putSlice(out, rows)) await nextTurn();
       for (const [key, row] of batch.removals ?? []) out.remove(key, row);
@@ -280,6 +298,10 @@ export class LevelStore implements Store {
     } catch (error) {
       throw readFailure(this.#options.location, error);
     }
+  }
+
+  scrub(): ScrubReader {
+    return new LevelScrub(this.#db);
   }
 
   rows(range: KeyRange): RowCursor {

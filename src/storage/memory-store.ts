@@ -108,6 +108,10 @@ export class MemoryStore implements Store {
     if (failing !== 'lost') {
       const rows = new Map<string, Row>();
       for (const [key, { row }] of batch.rows) rows.set(key, row);
+      const gone = (batch.drops ?? []).flatMap((drop) =>
+        'key' in drop && !rows.has(drop.key) ? [drop.key] : [],
+      );
+      if (gone.length > 0) this.#image = this.#image.without(gone);
       this.#image = this.#image.with({ ...batch, rows });
     }
     if (failing === undefined) return;
@@ -193,6 +197,13 @@ class Image implements MemoryContents {
       if (value === null) image.meta.delete(name);
       else image.meta.set(name, Uint8Array.from(value));
     if (changes.hlc !== undefined) image.hlc = changes.hlc;
+    return image;
+  }
+
+  without(keys: readonly string[]): Image {
+    const image = this.#shared ? new Image(this) : this;
+    for (const key of keys) image.rows.delete(key);
+    image.#sorted = undefined;
     return image;
   }
 

@@ -1,10 +1,11 @@
 /**
  * How often in a row the process ended while it opened the store, or shortly after: LevelDB can abort the whole
- * process over damaged files, again at every start. The count stands in a small file of the data folder that is
- * removed once the store has been open for a while, and when it is closed.
+ * process over damaged files, again at every start. The count stands in a small file of the data folder. It is zero
+ * once the store has been open for a while; the file goes when the store is closed.
  *
  * Ending early twice may as well be an impatient operator. It raises suspicion, and the caller checks the whole
- * database; only that, or ending again and again within the opening itself, tells against the store.
+ * database; only that, or ending again and again within the opening itself, tells against the store. A store that was
+ * not closed at all is checked where that costs little.
  */
 import { readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,22 +17,30 @@ const SETTLED_MS = 10_000;
 const SUSPICIOUS = 2;
 /** So many ends within the opening itself are not chance, whatever the check says. */
 const HOPELESS = 5;
+/** Tables of a store that was not closed are checked up to so many bytes: a third of a second. */
+const UNCLOSED_BYTES_MAX = 134_217_728;
 
 export class OpeningCount {
   readonly #path: string;
+  /** The last opening was not ended in order. */
+  readonly unclosed: boolean;
   #whileOpening: number;
   #soonAfter: number;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(folder: string) {
     this.#path = join(folder, OPENING_FILE);
-    const [whileOpening, soonAfter] = readCounts(this.#path);
+    const counts = readCounts(this.#path);
+    this.unclosed = counts !== undefined;
+    const [whileOpening, soonAfter] = counts ?? [0, 0];
     this.#whileOpening = whileOpening;
     this.#soonAfter = soonAfter;
   }
 
-  get suspicious(): boolean {
-    return this.#whileOpening + this.#soonAfter >= SUSPICIOUS;
+  /** Tables of up to so many bytes are to be checked block by block before the database is opened. */
+  get checkedBytesMax(): number {
+    if (this.#whileOpening + this.#soonAfter >= SUSPICIOUS) return Number.POSITIVE_INFINITY;
+    return this.unclosed ? UNCLOSED_BYTES_MAX : 0;
   }
 
   get hopeless(): boolean {
@@ -47,11 +56,14 @@ export class OpeningCount {
   opened(): void {
     this.#whileOpening = 0;
     this.#write(0, this.#soonAfter + 1);
-    this.#timer = setTimeout(() => this.clear(), SETTLED_MS);
+    this.#timer = setTimeout(() => {
+      this.#soonAfter = 0;
+      this.#write(0, 0);
+    }, SETTLED_MS);
     this.#timer.unref();
   }
 
-  /** It is open for long enough, was closed, or could not be opened in an orderly way. */
+  /** It was closed, or could not be opened in an orderly way. */
   clear(): void {
     clearTimeout(this.#timer);
     this.#soonAfter = 0;
@@ -71,11 +83,12 @@ export class OpeningCount {
   }
 }
 
-function readCounts(path: string): [number, number] {
+/** undefined: there are none, since the store was closed. */
+function readCounts(path: string): [number, number] | undefined {
   try {
     const match = /^(\d{1,4}) (\d{1,4})\n$/.exec(readFileSync(path, 'latin1'));
     return match === null ? [0, 0] : [Number(match[1]), Number(match[2])];
   } catch {
-    return [0, 0];
+    return undefined;
   }
 }

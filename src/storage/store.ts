@@ -11,7 +11,7 @@
  * throws. After a `write` failed, every later one fails with STORE_FAILED until the store is reopened, since
  * the failed batch may or may not come back (indeterminate). Reads go on.
  */
-import type { OriginId, Records, Recovered, Row, StoreBatch } from '../core/types.js';
+import type { Dot, OriginId, Records, Recovered, Row, StoreBatch } from '../core/types.js';
 
 /** Bounds and prefixes are well-formed Unicode; others throw INVALID_KEY when the cursor is made. */
 export interface KeyRange {
@@ -65,6 +65,42 @@ export interface RangePlan {
   readonly bytes: number;
 }
 
+/** What reading the whole disk found. */
+export type Finding =
+  /** The entry fails its checksum. Nobody may know the key: then the damage is in the key. */
+  | { readonly what: 'damaged'; readonly key: string }
+  /** The dot index names a key that has no entry, or one with another dot. */
+  | { readonly what: 'lost'; readonly key: string; readonly dot: Dot }
+  /** The dot index does not name the entry. */
+  | { readonly what: 'no-dot'; readonly key: string }
+  /** The entry is as it was written, and no value. */
+  | { readonly what: 'unreadable'; readonly key: string; readonly row: Row }
+  /** A row that nobody wrote. */
+  | { readonly what: 'junk'; readonly row: Uint8Array }
+  /** Entries between these keys cannot be read. */
+  | { readonly what: 'range'; readonly after: string | null; readonly until: string | null }
+  /** Rows of the dot index cannot be read: any entry may be missing without a trace. */
+  | { readonly what: 'dots' }
+  /** A head or a small record of the node is damaged. `row`: its physical key, if it may be removed and written anew. */
+  | { readonly what: 'own'; readonly row: Uint8Array | undefined };
+
+export interface ScrubPage {
+  readonly rows: number;
+  readonly bytes: number;
+  readonly findings: readonly Finding[];
+  /** The pass is complete. */
+  readonly done: boolean;
+}
+
+/** One pass over the whole disk, page by page. */
+export interface ScrubReader {
+  /** 0 to 1, about. */
+  progress(): Promise<number>;
+  next(): Promise<ScrubPage>;
+  /** Rows of the dot index that were found damaged and still are: whatever they named was not put back. */
+  damagedDots(): Uint8Array[];
+}
+
 export interface Store {
   /** Whether every write is flushed to stable storage before it resolves. */
   readonly flushes: boolean;
@@ -72,6 +108,8 @@ export interface Store {
   readonly recovered: Recovered;
   /** The row as last written, checksum verified. Throws DAMAGED. Synchronous and never waits for a write. */
   getRow(key: string): Row | undefined;
+  /** Dot of a record that `getRow` cannot read, if its row in the dot index is intact and names this key. */
+  damagedDot?(key: string): Dot | undefined;
   /** In the order of `keys`. Throws DAMAGED. */
   getRows(keys: readonly string[]): Promise<(Row | undefined)[]>;
   /** A hint that this batch is to be written next: what can be done for that while another is in flight. */
@@ -81,6 +119,8 @@ export interface Store {
   snapshot(): Promise<Snapshot>;
   /** Ranges of about `rangeBytes` each, at most `rangesMax`; found without reading a large store through. */
   plan(rangeBytes: number, rangesMax: number): Promise<RangePlan>;
+  /** Begins a pass over the whole disk, where there is one. */
+  scrub?(): ScrubReader;
   /** Entries outside any snapshot of ours (still one consistent iterator). */
   rows(range: KeyRange): RowCursor;
   close(): Promise<void>;

@@ -321,7 +321,7 @@ describe('the client', () => {
     const broken = await rawHost((id) => [pack([1, 0, [id, 0, Buffer.from([0xc1])]])]);
     const store = await client([broken.address]);
     await expect(store.get('k')).rejects.toMatchObject({
-      code: 'INVALID_VALUE',
+      code: 'UNREADABLE',
       message: expect.stringContaining('"k"'),
     });
     expect(broken.closes).toEqual([]);

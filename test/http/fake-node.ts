@@ -29,6 +29,8 @@ export class FakeNode implements NodeService {
     return row === undefined || isTombstone(row) ? undefined : row;
   }
 
+  noteUnreadable(): void {}
+
   async readRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
     return keys.map((key) => this.readRow(key));
   }
@@ -88,6 +90,7 @@ export class FakeNode implements NodeService {
       members: [],
       heads: {},
       digest: { keys: 0, root: '', builtPercent: 100, doubt: false },
+      integrity: { proved: true, evidence: [], lost: 0, broken: false },
       queues: { pendingRows: 0, pendingBytes: 0, unacknowledged: 0 },
       counters: {},
       uptimeMs: 1,

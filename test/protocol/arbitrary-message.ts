@@ -181,6 +181,28 @@ export const messages: { [Type in PeerMessage['type']]: fc.Arbitrary<Extract<Pee
         tops: rest.last ? rest.tops : [],
       })),
     'chunk-ack': shape({ type: type('chunk-ack'), session: uint, count: uint }),
+    'ask-records': shape({
+      type: type('ask-records'),
+      request: uint,
+      keys: fc.array(key, { maxLength: 20 }),
+    }),
+    lent: fc
+      .record({
+        type: type('lent'),
+        request: uint,
+        ready: fc.boolean(),
+        heads: pairs(seq),
+        records,
+        absent: fc.array(key, { maxLength: 20 }),
+        end: fc.boolean(),
+      })
+      .map(({ records: { keys, rows }, ...rest }) => ({ ...rest, keys, rows })),
+    'ask-range': shape({
+      type: type('ask-range'),
+      request: uint,
+      after: fc.option(key),
+      until: fc.option(key),
+    }),
     'session-end': shape({
       type: type('session-end'),
       session: uint,

@@ -4,9 +4,11 @@ import { checksum } from '../../src/checksum.js';
 import { KIND_REGISTER, makeRow } from '../../src/core/entry.js';
 import { stampBytes } from '../../src/core/hlc.js';
 import type { Row } from '../../src/core/types.js';
+import { Quarantine } from '../../src/node/quarantine.js';
 import { Watchers } from '../../src/node/watch.js';
 import { WatchExpiries } from '../../src/node/watch-expiries.js';
 
+const SILENT = { info: () => {}, warn: () => {}, error: () => {} };
 const ORIGIN = '00000000000000aa';
 let seq = 0;
 
@@ -112,7 +114,7 @@ describe('awaited expiries', () => {
 
 describe('watchers', () => {
   test('are told of an end as of a deletion, with the stamp of the entry; what has ended before it came is one, too', async () => {
-    const watchers = new Watchers(() => Date.now());
+    const watchers = new Watchers(new Quarantine(SILENT), () => Date.now());
     const watch = watchers.watch('p/', undefined);
     watchers.tell(['p/a', 'q/a', 'p/late'], [rowOf('p/a', 1_500), rowOf('q/a', 1_500), rowOf('p/late', 900)]);
     expect((await watch.next()).value).toMatchObject({ type: 'put', key: 'p/a' });

@@ -31,10 +31,16 @@ export class Image {
   readonly meta = new Map<string, Uint8Array>();
   hlc = { ms: 0, counter: 0 };
   run: RunMark = { nonce: '', batches: 0 };
-  /** Keys whose record has a flipped bit, and the dot it had: dot rows lie elsewhere. */
-  readonly flipped = new Map<string, Dot>();
+  /** Keys whose record has a flipped bit, and the record it was: dot rows lie elsewhere, and keep its dot. */
+  readonly flipped = new Map<string, Row>();
 
   apply(batch: StoreBatch): void {
+    for (const drop of batch.drops ?? []) {
+      if ('key' in drop) {
+        this.rows.delete(drop.key);
+        this.flipped.delete(drop.key);
+      } else if ('dot' in drop) this.dots.delete(dotKey(drop.dot.origin, drop.dot.seq));
+    }
     for (const [key, { row, replaces }] of batch.rows) {
       if (replaces !== undefined) this.dots.delete(dotKey(replaces.origin, replaces.seq));
       this.rows.set(key, row);
@@ -62,7 +68,7 @@ export class Image {
     for (const [dot, key] of this.dots) copy.dots.set(dot, key);
     for (const [origin, head] of this.heads) copy.heads.set(origin, head);
     for (const [name, bytes] of this.meta) copy.meta.set(name, bytes);
-    for (const [key, dot] of this.flipped) copy.flipped.set(key, dot);
+    for (const [key, row] of this.flipped) copy.flipped.set(key, row);
     copy.hlc = { ...this.hlc };
     copy.run = { ...this.run };
     return copy;
@@ -77,13 +83,19 @@ export class Image {
 
   flipBit(key: string, bit: number): void {
     const row = Uint8Array.from(this.rows.get(key)!);
-    if (!this.flipped.has(key)) this.flipped.set(key, dotOf(row));
+    if (!this.flipped.has(key)) this.flipped.set(key, this.rows.get(key)!);
     row[(bit >> 3) % row.length]! ^= 1 << (bit & 7);
     this.rows.set(key, row);
   }
 
+  /** What the real store makes of the dot index: where the dot row still names the key, its dot. */
+  damagedDot(key: string): Dot | undefined {
+    const row = this.flipped.get(key);
+    return row === undefined ? undefined : dotOf(row);
+  }
+
   #dotOf(key: string, row: Row): Dot {
-    return this.flipped.get(key) ?? dotOf(row);
+    return dotOf(this.flipped.get(key) ?? row);
   }
 
   tops(): Map<OriginId, number> {

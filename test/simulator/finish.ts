@@ -147,7 +147,6 @@ export class Finish {
     node.frozenWall = undefined;
     Object.assign(node.diskFaults, { nextWrite: undefined, nextRead: false, full: false, slowMs: 0 });
     node.proceed();
-    if (this.#world.oracle.damaged.has(node)) node.wipe();
     const { core } = node;
     if (core?.identity.phase === 'failed') node.kill();
     node.start();
@@ -188,6 +187,8 @@ export class Finish {
       if (core.queue.tail() !== undefined || core.acks.unsettled > 0 || node.scans.size > 0)
         return `${node.name} is busy: ${core.queue.rows} rows, ${core.acks.unsettled} writes, ${node.scans.size} scans`;
       if (core.digest.builtPercent < 100) return `${node.name} has not read all of its store yet`;
+      if (node.disk.image.flipped.size > 0)
+        return `${node.name} has ${node.disk.image.flipped.size} damaged records`;
       if (core.written.hash !== first.core!.written.hash)
         return `the vectors of ${first.name} and ${node.name} differ: ${vectorOf(first)} and ${vectorOf(node)}`;
       // Equal vectors without gaps promise equal entries, which is checked at the end; with gaps it may take longer.
@@ -322,8 +323,10 @@ export function checkDigest(node: SimNode): void {
   const stored = image.meta.get('digest');
   if (stored === undefined ? actual.count > 0 : !DigestSum.read(stored, 1).equals(actual))
     throw new Violation('digest', `the disk of ${node.name} holds another digest than its contents have`);
-  const { digestDamages, digestMismatches, recordsDisputed, recordsSetAside } = core.counters;
-  if (digestDamages + digestMismatches + recordsDisputed + recordsSetAside > 0)
+  const { digestDamages, digestMismatches, recordsDisputed, recordsSetAside, damageFound } = core.counters;
+  // A store with damaged records did not hold what it should.
+  const unfounded = damageFound === 0 ? digestDamages : 0;
+  if (unfounded + digestMismatches + recordsDisputed + recordsSetAside > 0)
     throw new Violation(
       'digest',
       `${node.name} takes a sound store for a damaged one: ${JSON.stringify(core.counters)}`,

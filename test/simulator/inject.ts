@@ -1,5 +1,6 @@
 /** Carries out the faults of a plan: each begins at its event and ends by itself, or when the run is healed. */
 import { decodeMeta } from '../../src/core/core.js';
+import { compareEntries } from '../../src/core/entry.js';
 import type { OriginId } from '../../src/core/types.js';
 import type { Image } from './disk.js';
 import type { FaultKind } from './faults.js';
@@ -41,17 +42,18 @@ export class Injector {
   readonly clones: SimNode[] = [];
   readonly #world: World;
   readonly #nodes: readonly SimNode[];
+  readonly #allComeBack: boolean;
   readonly #backups = new Map<PlanEvent, Image>();
 
   constructor(world: World, plan: Plan, nodes: readonly SimNode[]) {
     this.#world = world;
     this.#nodes = nodes;
+    this.#allComeBack = plan.minority === 'none';
     for (const event of plan.events)
       if (event.kind === 'restoreBackup')
         world.scheduler.after(event.at * event.b, () => {
           this.#backups.set(event, nodes[event.node]!.disk.image.clone());
         });
-    world.afterInput = (node) => this.#watchHealth(node);
   }
 
   inject(event: PlanEvent): void {
@@ -111,17 +113,6 @@ export class Injector {
 
   #mattered(kind: FaultKind): void {
     this.#world.ledger.mattered(kind);
-  }
-
-  /** A node that reads a damaged record is stopped before it acts on what it missed, and rebuilt. */
-  #watchHealth(node: SimNode): void {
-    if (node.damaged === 0) return;
-    node.damaged = 0;
-    this.#world.scheduler.after(0, () => {
-      if (!node.alive) return;
-      node.wipe();
-      node.start();
-    });
   }
 
   #start(node: SimNode): void {
@@ -186,11 +177,23 @@ export class Injector {
     );
   }
 
+  /** Of a record that others hold, too, and will in the end: one that never left its node is lost with it. */
   #bitFlip(node: SimNode, event: PlanEvent): void {
-    const keys = [...node.disk.image.rows.keys()];
-    if (keys.length === 0 || !node.disk.flushes || !this.#mayLose(node)) return;
+    if (!node.disk.flushes || !this.#mayLose(node)) return;
+    const others = this.#nodes.filter((other) => other !== node);
+    const keys = [...node.disk.image.rows].flatMap(([key, row]) => {
+      const isHeld = (other: SimNode): boolean => {
+        const held = other.disk.image.rows.get(key);
+        return held !== undefined && compareEntries(held, row) >= 0;
+      };
+      return (this.#allComeBack ? others.some(isHeld) : others.every(isHeld)) ? [key] : [];
+    });
+    if (keys.length === 0) return;
     this.#world.oracle.diskDamaged(node);
-    node.disk.image.flipBit(keys[Math.floor(event.b * keys.length)]!, Math.floor(event.c * 4_096));
+    // Often several, next to each other as in a block.
+    const first = Math.floor(event.b * keys.length);
+    for (const key of keys.slice(first, first + 1 + Math.floor(event.c * 4)))
+      node.flip(key, Math.floor(event.c * 4_096));
   }
 
   #wipe(node: SimNode, event: PlanEvent): void {

@@ -25,6 +25,44 @@ const mutant = (name: string, file: string, find: string, replace: string, seed?
 
 export const MUTANTS: readonly Mutant[] = [
   mutant(
+    'heals with an older record than the lost one',
+    'core/heal.ts',
+    'if (surpassed || this.#covers(heads, damage.needed, now.mono - damage.since))',
+    'if (surpassed || row !== undefined || this.#covers(heads, damage.needed, now.mono - damage.since))',
+    328,
+  ),
+  {
+    name: 'takes the absence of a record from a peer that is behind',
+    edits: [
+      {
+        file: 'core/heal.ts',
+        find: 'if (surpassed || this.#covers(heads, damage.needed, now.mono - damage.since))',
+        replace:
+          'if (surpassed || row === undefined || this.#covers(heads, damage.needed, now.mono - damage.since))',
+      },
+      { file: 'core/heal.ts', find: 'fit.length > 0 ? fit : peers', replace: 'peers' },
+    ],
+    seed: 218,
+  },
+  mutant(
+    'treats a damaged key as a missing one in a merge',
+    'core/replication.ts',
+    'if (!core.heal.surpasses(key, stampMsOf(row), stampCounterOf(row))) return false;',
+    '',
+  ),
+  mutant(
+    'raises its heads over a chunk that a lost record kept from being merged',
+    'core/asking.ts',
+    'if (lost !== undefined) return this.#hold(asked, chunk, lost);',
+    '',
+  ),
+  mutant(
+    'adds what heals a lost record to a sum that still has the lost one in it',
+    'core/digest.ts',
+    "if (mended === 'unknown') continue;\n      if (old !== undefined) this.#coming.add(old);",
+    'if (old !== undefined) this.#coming.add(old);',
+  ),
+  mutant(
     'acknowledges a frame before it is written',
     'core/replication.ts',
     `    core.afterWritten(() => {
@@ -62,7 +100,7 @@ export const MUTANTS: readonly Mutant[] = [
     'drops one record in a thousand',
     'core/replication.ts',
     'core.counters.recordsReceived += 1;',
-    'core.counters.recordsReceived += 1;\n    if (core.deps.random() < 0.001) return;',
+    'core.counters.recordsReceived += 1;\n    if (core.deps.random() < 0.001) return true;',
   ),
   mutant(
     'breaks ties by arrival',
@@ -108,7 +146,7 @@ export const MUTANTS: readonly Mutant[] = [
         file: 'core/replication.ts',
         find: 'core.counters.recordsReceived += 1;',
         replace:
-          'core.counters.recordsReceived += 1;\n    if (stampMsOf(row) > core.now.wall + 2 * core.options.maxClockDriftMs) return;',
+          'core.counters.recordsReceived += 1;\n    if (stampMsOf(row) > core.now.wall + 2 * core.options.maxClockDriftMs) return true;',
       },
     ],
   },
@@ -136,15 +174,11 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   mutant(
     'stores how far it has copied before the rows',
-    'core/bootstrap.ts',
-    `    this.#merge.records(chunk);
-    if (chunk.keys.length > 0) range.after = chunk.keys.at(-1)!;
-`,
-    `    if (chunk.keys.length > 0) range.after = chunk.keys.at(-1)!;
-    this.#storeRange(range);
-    this.#core.queue.seal();
-    this.#merge.records(chunk);
-`,
+    'core/asking.ts',
+    '    const lost = this.#merge.records(chunk);\n',
+    `    purpose.taken?.(asked, chunk, 0);
+    core.queue.seal();
+    const lost = this.#merge.records(chunk);\n`,
   ),
   mutant(
     'counts only the heads of the last snapshot it copied from',
@@ -167,8 +201,8 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'passes a frame on without applying it',
     'core/replication.ts',
-    '    this.#merge.records(push);\n',
-    '    if (push.frame !== 0) this.#merge.records(push);\n',
+    'const lost = this.#merge.records(push);',
+    'const lost = push.frame !== 0 ? this.#merge.records(push) : undefined;',
   ),
   mutant(
     'advances over a gap',
@@ -179,12 +213,12 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'writes the head before the records',
     'core/replication.ts',
-    '    this.#merge.records(push);\n',
+    '    const lost = this.#merge.records(push);\n',
     `    if (!covered && push.to > push.from && taken.head(push.origin) >= push.from) {
       queue.raiseHead(queue.batch(), push.origin, push.to);
       queue.seal();
     }
-    this.#merge.records(push);\n`,
+    const lost = this.#merge.records(push);\n`,
   ),
   mutant(
     'announces what is not written yet',
@@ -195,14 +229,14 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'lets an older value win over a deletion',
     'core/replication.ts',
-    'if (current !== undefined && compareRows(row, current) <= 0) return;',
-    'if (current !== undefined && current[4] !== 2 && compareRows(row, current) <= 0) return;',
+    'if (current !== undefined && compareRows(row, current) <= 0) return true;',
+    'if (current !== undefined && current[4] !== 2 && compareRows(row, current) <= 0) return true;',
   ),
   mutant(
     'forgets what is on its way to the disk',
     'core/replica.ts',
-    'return this.queue.pending(key) ?? this.deps.lookup(key);',
-    'return this.deps.lookup(key);',
+    'if (pending !== undefined) return pending;',
+    '',
   ),
   {
     name: 'goes on writing after a failed batch',

@@ -4,8 +4,9 @@
  * all its effects, the next input; every request to the disk or the network is answered once.
  */
 import { crc32 } from 'node:zlib';
-import { checksum } from '../../src/checksum.js';
+import { checksum, isIntact } from '../../src/checksum.js';
 import type { ReplicaConfig } from '../../src/core/core.js';
+import { DAMAGED, type Found } from '../../src/core/heal.js';
 import type { Effect, Input, LinkId, LocalOp } from '../../src/core/io.js';
 import type { ReplicaCore } from '../../src/core/replica.js';
 import type { Instant, Records, Row, StoreBatch } from '../../src/core/types.js';
@@ -49,6 +50,9 @@ export interface OpenWrite {
   readonly done: ((result: WriteResult) => void) | undefined;
 }
 
+/** Longest time until the scrub comes by a damaged record, ms. */
+const SCRUB_MS = 4_000;
+
 interface Scan {
   records: Records;
   at: number;
@@ -83,12 +87,15 @@ export class SimNode {
   /** When it last went on after a stop. */
   stalledAt = Number.NEGATIVE_INFINITY;
   readonly open = new Map<number, OpenWrite>();
+  /** Reads that wait for a peer's answer. */
+  readonly heals = new Map<number, ((ok: boolean, row: Row | undefined) => void) | undefined>();
   readonly scans = new Map<number, Scan>();
   readonly #random: Random;
   readonly #inputs: Input[] = [];
   #startedAt = 0;
   #links = 0;
   #writes = 0;
+  #heals = 0;
   #busy = false;
   /** The batch in flight, until it is on the disk. */
   #writing: StoreBatch | undefined;
@@ -155,6 +162,7 @@ export class SimNode {
     };
     this.core = new world.Core(config, {
       lookup: (key) => this.#lookup(key),
+      damagedDot: (key) => this.disk.image.damagedDot(key),
       checksum,
       random: this.#random.split().next,
       recovered: this.disk.image.recovered(),
@@ -162,6 +170,7 @@ export class SimNode {
     world.ledger.note(this.name, () => `starts, origin ${reuseOrigin ? 'kept' : 'new'}`);
     world.oracle.started(this);
     this.input({ type: 'start' });
+    this.#scrubSoon();
     world.network.resume(this);
   }
 
@@ -177,6 +186,7 @@ export class SimNode {
     this.#cancelWake?.();
     this.#inputs.length = 0;
     this.scans.clear();
+    this.heals.clear();
     for (const wire of [...this.wires.values()]) this.world.network.abandon(wire, this, silent);
     this.wires.clear();
     this.core = undefined;
@@ -259,6 +269,42 @@ export class SimNode {
     this.input({ type: 'message', link, message: decodeMessage(bytes) });
   }
 
+  /** A bit of the key's record flips. It is found when it is read, and by the scrub at the latest. */
+  flip(key: string, bit: number): void {
+    this.disk.image.flipBit(key, bit);
+    this.#scrubSoon();
+  }
+
+  #scrubSoon(): void {
+    if (this.disk.image.flipped.size === 0) return;
+    this.#later(this.#random.between(200, SCRUB_MS), () => {
+      const { image } = this.disk;
+      for (const key of [...image.flipped.keys()]) {
+        if (image.lookup(key) === 'damaged') this.heal(key);
+        // The same bit has flipped back.
+        else image.flipped.delete(key);
+      }
+      if (image.flipped.size === 0) this.world.oracle.damaged.delete(this);
+      this.#scrubSoon();
+    });
+  }
+
+  /** A read, or the scrub, met a record that is not what it was. */
+  heal(key: string, done?: (ok: boolean, row: Row | undefined) => void): void {
+    if (this.disk.image.lookup(key) !== 'damaged') return;
+    this.world.ledger.mattered('bitFlip');
+    const id = ++this.#heals;
+    this.heals.set(id, done);
+    this.input({ type: 'damaged', id, key });
+  }
+
+  /** A read found nothing where something may have been. */
+  confirm(key: string, done: (ok: boolean, row: Row | undefined) => void): void {
+    const id = ++this.#heals;
+    this.heals.set(id, done);
+    this.input({ type: 'confirm', id, key });
+  }
+
   /** Gives the input after the effects of the current one. */
   soon(input: Input): void {
     this.#later(0, () => this.input(input));
@@ -274,14 +320,12 @@ export class SimNode {
     return ++this.#links;
   }
 
-  /** A record that fails its checksum is reported and looks like a missing one. */
-  #lookup(key: string): Row | undefined {
+  #lookup(key: string): Found {
     const row = this.disk.image.lookup(key);
     if (row !== 'damaged') return row;
     this.damaged += 1;
     this.world.ledger.mattered('bitFlip');
-    this.soon({ type: 'damaged', keys: [key] });
-    return undefined;
+    return DAMAGED;
   }
 
   #drain(): void {
@@ -364,6 +408,12 @@ export class SimNode {
         return world.ledger.note(this.name, () => `${effect.event} ${JSON.stringify(effect.details)}`);
       case 'set-aside':
         return world.ledger.note(this.name, () => `sets ${effect.key} aside`);
+      case 'healed': {
+        const done = this.heals.get(effect.id);
+        this.heals.delete(effect.id);
+        done?.(effect.ok, effect.row);
+        return;
+      }
       case 'prepare':
       case 'changed':
       case 'state':
@@ -478,24 +528,29 @@ export class SimNode {
     }
     const keys: string[] = [];
     const rows: Row[] = [];
-    const damaged: string[] = [];
     let bytes = 0;
     for (; scan.at < scan.records.keys.length && keys.length < rowsMax; scan.at++) {
       const key = scan.records.keys[scan.at]!;
       const row = scan.records.rows[scan.at]!;
-      if (this.disk.image.flipped.has(key) && this.disk.image.lookup(key) === 'damaged') {
+      if (!isIntact(key, row) || this.disk.image.lookup(key) === 'damaged') {
+        // What comes before it is handed out first, and the next read goes on behind it.
+        if (keys.length > 0) break;
+        scan.at += 1;
         this.damaged += 1;
         world.ledger.mattered('bitFlip');
-        if (effect.skipDamaged !== true) return fail(`the record of ${key} is damaged`);
-        damaged.push(key);
-        continue;
+        if (effect.skipDamaged === true) {
+          const records = { keys: [], rows: [] };
+          return this.input({ type: 'scan-read', scan: id, records, last: false, damaged: [key] });
+        }
+        const message = `the record of ${key} is damaged`;
+        return this.input({ type: 'scan-failed', scan: id, message, damaged: { key } });
       }
       if (keys.length > 0 && bytes + row.length > bytesMax) break;
       keys.push(key);
       rows.push(row);
       bytes += row.length;
     }
-    const last = keys.length === 0 && damaged.length === 0;
+    const last = keys.length === 0;
     const { tops } = scan;
     this.input({
       type: 'scan-read',
@@ -503,7 +558,6 @@ export class SimNode {
       records: { keys, rows },
       last,
       ...(last ? { tops } : {}),
-      ...(damaged.length > 0 ? { damaged } : {}),
     });
   }
 }

@@ -28,6 +28,7 @@ import {
   stampMsOf,
   valueOffset,
 } from '../../src/core/entry.js';
+import { DAMAGED } from '../../src/core/heal.js';
 import type { Effect, Input, LinkId, LocalOp } from '../../src/core/io.js';
 import type { PeerMessage, Push } from '../../src/core/messages.js';
 import type { OriginId, Row, StampHex, StoreBatch } from '../../src/core/types.js';
@@ -134,13 +135,22 @@ export class Oracle {
     const fresh: Row[] = [];
     for (const [key, { row, replaces }] of batch.rows) {
       if (this.#meet(node, key, row)) fresh.push(row);
-      const old = image.rows.get(key);
-      if (old === undefined || image.flipped.has(key)) continue;
+      const flipped = image.flipped.get(key);
+      const old = flipped ?? image.rows.get(key);
+      if (old === undefined) continue;
+      // Healing puts back what was there, or what is newer.
+      if (flipped !== undefined && compareRows(row, old) === 0) continue;
       if (compareRows(row, old) <= 0)
         throw new Violation('merge', `${node.name} replaces ${key} ${show(old)} by ${show(row)}`);
-      if (replaces === undefined || replaces.origin !== originOf(old) || replaces.seq !== seqOf(old))
+      if (
+        flipped === undefined &&
+        (replaces === undefined || replaces.origin !== originOf(old) || replaces.seq !== seqOf(old))
+      )
         throw new Violation('dots', `${node.name} replaces ${key} ${show(old)}, but names another dot`);
     }
+    for (const drop of batch.drops ?? [])
+      if ('key' in drop && !batch.rows.has(drop.key) && image.rows.has(drop.key))
+        throw new Violation('lost', `${node.name} gives up its record of ${drop.key}, which peers have`);
     this.#checkStamps(node, fresh);
     const before = new Map<OriginId, number>();
     for (const [origin] of batch.heads) before.set(origin, image.heads.get(origin) ?? 0);
@@ -154,6 +164,7 @@ export class Oracle {
         this.#given.set(origin, Math.max(head, this.#given.get(origin) ?? 0));
     const forgets = (batch.forgets ?? new Set()).size === 0 ? [] : this.#extents(node, batch.forgets!);
     node.disk.apply(batch);
+    if (image.flipped.size === 0) this.damaged.delete(node);
     for (const [, { row }] of batch.rows)
       if (
         stampMsOf(row) > image.hlc.ms ||
@@ -180,7 +191,13 @@ export class Oracle {
       for (let i = 0; i < message.keys.length; i++) {
         const key = message.keys[i]!;
         const held = own ? node.disk.image.rows.get(key) : node.core!.current(key);
+        if (held === DAMAGED) throw new Violation('damage', `${node.name} pushes ${key}, which is damaged`);
         mustHold(node, key, held, message.rows[i]!, 'pushes');
+      }
+    } else if (message.type === 'lent') {
+      for (let i = 0; i < message.keys.length; i++) {
+        const key = message.keys[i]!;
+        mustHold(node, key, node.disk.image.rows.get(key), message.rows[i]!, 'lends');
       }
     } else if (message.type === 'beat') {
       // What is being forgotten may be announced until the process hears that it is off the disk.

@@ -200,6 +200,50 @@ describe('setting aside', () => {
   });
 });
 
+describe('a store with damage that cannot be healed in place', () => {
+  it('is refused from then on, with the reason, until it is set aside', async () => {
+    await filled();
+    const folder = await open();
+    folder.distrust('a block of one of its tables cannot be read\nand more');
+    expect(await keysIn(folder)).toEqual(['a', 'b']);
+    await folder.close();
+    const why = /a block of one of its tables cannot be read; start with --rebuild/;
+    for (let i = 0; i < 2; i++) await expect(open()).rejects.toEqual(refused('STORE_UNTRUSTED', why));
+    await setAside(data, machine);
+    const fresh = await open();
+    expect([fresh.created, await keysIn(fresh)]).toEqual([true, []]);
+    await fresh.close();
+    expect((await open()).created).toBe(false);
+  });
+
+  it('is set aside and replaced by an empty one while the folder stays locked', async () => {
+    await filled();
+    const folder = await open();
+    folder.distrust('it is broken');
+    await expect(folder.reopen()).rejects.toEqual(refused('STORE_UNTRUSTED', /it is broken/));
+    const rebuilding = folder.rebuild();
+    await expect(open()).rejects.toEqual(refused('STORE_IN_USE'));
+    const { folder: fresh, aside } = await rebuilding;
+    opened.push(fresh);
+    expect([fresh.created, fresh.missing(), await keysIn(fresh)]).toEqual([true, undefined, []]);
+    expect(readdirSync(aside!)).toContain('CURRENT');
+    await fresh.store.write(puts(ORIGIN_A, 1, ['c']));
+    await fresh.close();
+    expect(await keysIn(await open())).toEqual(['c']);
+  });
+
+  it('may have lost its latest writes if it was not closed, and not merely because the machine started anew', async () => {
+    await filled();
+    const reboot = { ...machine, bootId: 'boot-2' };
+    const folder = await open(data, reboot);
+    expect([folder.evidence, folder.mayHaveLost]).toEqual([['unproved'], false]);
+    await folder.close();
+    writeFileSync(join(data, 'opening'), '0 0\n');
+    const unclosed = await open(data, { ...machine, bootId: 'boot-3' });
+    expect([unclosed.evidence, unclosed.mayHaveLost]).toEqual([['unproved'], true]);
+  });
+});
+
 describe('whether the origin may be kept', () => {
   const reusable = async (on: Machine = machine) => {
     const folder = await open(data, on);

@@ -75,6 +75,8 @@ export class FakeService implements NodeService {
     return row === undefined || isTombstone(row) ? undefined : row;
   }
 
+  noteUnreadable(): void {}
+
   async readRows(keys: readonly string[]): Promise<(Row | undefined)[]> {
     return keys.map((key) => this.readRow(key));
   }
@@ -136,6 +138,7 @@ export class FakeService implements NodeService {
       members: this.addresses.map((address, i) => memberAt(address, i)),
       heads: { [this.origin]: this.#seq },
       digest: { keys: 0, root: '', builtPercent: 100, doubt: false },
+      integrity: { proved: true, evidence: [], lost: 0, broken: false },
       queues: { pendingRows: 0, pendingBytes: 0, unacknowledged: 0 },
       counters: {},
       uptimeMs: 1,

@@ -54,6 +54,9 @@ export interface StatusBody {
     reopenings: number;
     evidence: string[];
   };
+  integrity: { proved: boolean; evidence: string[]; lost: number; broken: boolean };
+  scrub?: { running: boolean; found: number; unhealed: number; passes: number };
+  bootstrap?: { entries: number };
 }
 
 /** An answer that does not come at all is the test's fault or a hang of the daemon: both must fail, not wait. */

@@ -255,13 +255,13 @@ describe('decoding', () => {
     expect(value.a[0]!.buffer).not.toBe(bytes.buffer);
   });
 
-  it('of any bytes gives a value or INVALID_VALUE', () => {
+  it('of any bytes gives a value or UNREADABLE', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
         try {
           decodeValue(bytes);
         } catch (error) {
-          expect(isReadmeshError(error) && error.code).toBe('INVALID_VALUE');
+          expect(isReadmeshError(error) && error.code).toBe('UNREADABLE');
         }
       }),
       { numRuns: 3_000 },
@@ -273,7 +273,7 @@ describe('decoding', () => {
       fc.property(anyValue, fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), (value, part) => {
         const bytes = encodeValue(value);
         const error = errorOf(() => decodeValue(bytes, 0, Math.floor(bytes.length * part)));
-        expect(error.code).toBe('INVALID_VALUE');
+        expect(error.code).toBe('UNREADABLE');
       }),
     );
   });
@@ -327,7 +327,7 @@ describe('a row', () => {
 
   it('names its key when its bytes are not a value', () => {
     const error = errorOf(() => decodeRow('the key', rowOf('the key', Uint8Array.of(0xc1))));
-    expect(error.code).toBe('INVALID_VALUE');
+    expect(error.code).toBe('UNREADABLE');
     expect(error.message).toContain('"the key"');
     expect(error.details.key).toBe('the key');
   });

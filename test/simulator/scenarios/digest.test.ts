@@ -153,8 +153,8 @@ describe('a store that lost a record unnoticed', () => {
     b.disk.image.flipBit('k04', 333);
     putNow(a, 'k04', 'stale', { replicas: 1, stamp: `${'0'.repeat(15)}1${'c'.repeat(16)}` });
     putNow(a, 'k04', 'newest', { replicas: 1 });
-    world.runUntil(() => counters(b).digestDamages === 2, 20_000);
-    expect(counters(b).digestDamages).toBe(2);
+    world.runUntil(() => counters(b).damageHealed === 2, 20_000);
+    expect(counters(b)).toMatchObject({ damageFound: 2, damageHealed: 2, recordsLost: 0, digestDamages: 1 });
     expect(proved(nodes)).toBe(true);
     expect(valueAt(b, 'k04')).toBe('newest');
   });

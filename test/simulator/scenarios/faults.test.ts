@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { KIND_REGISTER } from '../../../src/core/entry.js';
+import { CONFIRMATIONS_MAX, HELD_BYTES_MAX, HELD_MAX, SUSPECT_RANGES_MAX } from '../../../src/core/heal.js';
 import type { SimNode } from '../node.js';
 import {
   code,
@@ -140,26 +141,193 @@ describe('disks', () => {
     expect(b.wires.size).toBe(0);
   });
 
-  test('a damaged record is neither served nor sent, and the node that is rebuilt has it back', () => {
+  test('a damaged record is neither served nor sent: it is healed from a peer, and then sent', () => {
     const { world, nodes } = stage(['a', 'b', 'c']);
     const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
     putNow(a, 'k', 'precious', { replicas: 3 });
     world.oracle.diskDamaged(b);
     b.disk.image.flipBit('k', 300);
-    // Whoever asks b alone gets nothing rather than the damaged record.
-    world.cut(a, c);
     const d = world.add({ name: 'd', join: ['b:1'] });
     world.cut(d, a);
     world.cut(d, c);
     d.start();
-    world.run(10_000);
-    expect([d.ready, valueAt(d, 'k')]).toEqual([false, undefined]);
-    expect(b.damaged).toBeGreaterThan(0);
-    b.wipe();
-    b.start();
+    expect(world.runUntil(() => d.ready, 10_000)).toBe(true);
+    expect(b.core!.counters).toMatchObject({ damageFound: 1, damageHealed: 1, recordsLost: 0 });
+    expect([b, d].map((node) => valueAt(node, 'k'))).toEqual(['precious', 'precious']);
     world.healAll();
     expectEqual([a, b, c, d]);
+  });
+
+  test('a damaged record that no peer can replace ends the session: nobody is ready without it', () => {
+    const { world, nodes } = stage(['a', 'b']);
+    const [a, b] = nodes as [SimNode, SimNode];
+    putNow(a, 'k', 'precious', { replicas: 2 });
+    world.cut(a, b);
+    world.oracle.diskDamaged(b);
+    b.disk.image.flipBit('k', 300);
+    const d = world.add({ name: 'd', join: ['b:1'] });
+    world.cut(d, a);
+    d.start();
+    world.run(10_000);
+    expect([d.ready, valueAt(d, 'k')]).toEqual([false, undefined]);
+    world.healAll();
+    expectEqual([a, b, d]);
     expect(valueAt(b, 'k')).toBe('precious');
+  });
+
+  test('a newer write stands against the healing of its key, and an older one that comes late does not win meanwhile', () => {
+    const { world, nodes } = stage(['a', 'b', 'c']);
+    const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+    const late = stampAt(world, -500);
+    putNow(a, 'k', 'lost', { replicas: 3 });
+    putNow(a, 'j', 'lost', { replicas: 3 });
+    world.cut(b, a);
+    world.cut(b, c);
+    world.oracle.diskDamaged(b);
+    b.disk.image.flipBit('k', 300);
+    b.disk.image.flipBit('j', 300);
+    put(b, 'k', 'newer', ALONE);
+    expect(code(putNow(b, 'j', 'older', { ...ALONE, stamp: late }))).toBe('DAMAGED');
+    world.healAll();
+    expectEqual([a, b, c]);
+    expect([valueAt(c, 'k'), valueAt(b, 'j')]).toEqual(['newer', 'lost']);
+  });
+
+  test.each(['pushed', 'caught up with'])(
+    'an older record that is %s late waits for the healing of its key, heads unmoved, and does not win',
+    (how) => {
+      const { world, nodes } = stage(['a', 'b', 'c']);
+      const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+      const late = stampAt(world, -500);
+      world.cut(c, a);
+      world.cut(c, b);
+      putNow(a, 'k', 'lost', { replicas: 2 });
+      world.cut(a, b);
+      if (how === 'caught up with') putNow(c, 'k', 'older', { ...ALONE, stamp: late });
+      world.oracle.diskDamaged(b);
+      b.disk.image.flipBit('k', 300);
+      const { origin } = c.core!.identity;
+      const before = b.disk.image.heads.get(origin);
+      reset(world, b, c);
+      world.mend(b, c);
+      world.run(3_000);
+      if (how === 'pushed') putNow(c, 'k', 'older', { ...ALONE, stamp: late });
+      world.run(5_000);
+      expect(c.disk.image.heads.get(origin)).toBeGreaterThan(before ?? 0);
+      expect([b.disk.image.lookup('k'), b.disk.image.heads.get(origin)]).toEqual(['damaged', before]);
+      world.healAll();
+      expectEqual([a, b, c]);
+      expect([valueAt(b, 'k'), valueAt(c, 'k')]).toEqual(['lost', 'lost']);
+    },
+  );
+
+  test('of a range that cannot be read, what vanished is fetched, and so is what replaced an older record that shows again', () => {
+    const { world, nodes } = stage(['a', 'b']);
+    const [a, b] = nodes as [SimNode, SimNode];
+    for (const key of ['k1', 'k2', 'k3', 'k4']) putNow(a, key, `old ${key}`, { replicas: 2 });
+    const { rows } = b.disk.image;
+    const old = rows.get('k2')!;
+    putNow(a, 'k2', 'new k2', { replicas: 2 });
+    world.oracle.diskDamaged(b);
+    for (const key of ['k1', 'k4']) rows.delete(key);
+    rows.set('k2', old);
+    let healed: boolean | undefined;
+    b.core!.heal.suspect('k1', 'k3', (ok) => {
+      healed = ok;
+    });
+    b.input({ type: 'tick' });
+    expect(world.runUntil(() => healed !== undefined, 10_000)).toBe(true);
+    expect([healed, ...['k1', 'k2', 'k3', 'k4'].map((key) => valueAt(b, key))]).toEqual([
+      true,
+      undefined,
+      'new k2',
+      'old k3',
+      undefined,
+    ]);
+    b.core!.heal.suspect(null, null, () => {});
+    b.input({ type: 'tick' });
+    expect(world.runUntil(() => rows.size === 4 && valueAt(b, 'k4') !== undefined, 10_000)).toBe(true);
+    expect(b.core!.counters).toMatchObject({ damageFound: 3, damageHealed: 3, recordsLost: 0 });
+    world.oracle.damaged.delete(b);
+    expectEqual([a, b]);
+  });
+
+  test('what waits for a healing is bounded, and what is too much comes again', () => {
+    const { world, nodes } = stage(['a', 'b', 'c']);
+    const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+    putNow(a, 'k', 'lost', { replicas: 3 });
+    world.cut(a, b);
+    world.cut(a, c);
+    world.oracle.diskDamaged(b);
+    world.oracle.diskDamaged(c);
+    for (const node of [b, c]) node.disk.image.flipBit('k', 300);
+    const { heal } = b.core!;
+    heal.damaged('k');
+    const nothing = { keys: [], rows: [] };
+    for (let i = 0; i < HELD_MAX; i++) expect(heal.whenHealed(['k'], nothing, () => {})).toBe(true);
+    expect(heal.whenHealed(['k'], nothing, () => {})).toBe(false);
+    const late = stampAt(world, -9_000);
+    putNow(c, 'j', 'beside it', ALONE);
+    expect(code(putNow(c, 'k', 'older', { ...ALONE, stamp: late }))).toBe('DAMAGED');
+    world.healAll();
+    expectEqual([a, b, c]);
+    expect(valueAt(b, 'k')).toBe('lost');
+    const large = { keys: ['k'], rows: [new Uint8Array(HELD_BYTES_MAX)] };
+    expect([heal.whenHealed([], large, () => {}), heal.lost]).toEqual([true, 0]);
+  });
+
+  test('misses that are being confirmed, and ranges that are suspect, are bounded: more of them are refused at once', () => {
+    const { world, nodes } = stage(['a', 'b']);
+    const [a, b] = nodes as [SimNode, SimNode];
+    world.cut(a, b);
+    world.run(5_000);
+    const { heal } = b.core!;
+    const answers: boolean[] = [];
+    for (let i = 0; i <= CONFIRMATIONS_MAX; i++) heal.confirm(`${i}`, ({ ok }) => answers.push(ok));
+    expect(answers).toEqual([false]);
+    for (let i = 0; i <= SUSPECT_RANGES_MAX; i++) heal.suspect(`${i}`, null, (ok) => answers.push(ok));
+    expect(answers).toEqual([false, false]);
+    world.healAll();
+    expectEqual([a, b]);
+  });
+
+  test('the absence of a record is believed of a peer that has what this node had, and of no other', () => {
+    const { world, nodes } = stage(['a', 'b', 'c']);
+    const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+    world.cut(b, c);
+    world.cut(a, c);
+    putNow(a, 'k', 'v', { replicas: 2 });
+    world.cut(a, b);
+    reset(world, b, c);
+    world.network.setCut(b, c, undefined);
+    world.network.setCut(c, b, undefined);
+    world.oracle.diskDamaged(b);
+    b.flip('k', 300);
+    world.run(6_000);
+    // c has never heard of it.
+    expect(b.disk.image.lookup('k')).toBe('damaged');
+    world.healAll();
+    expectEqual([a, b, c]);
+    expect(valueAt(c, 'k')).toBe('v');
+  });
+
+  test('a miss is confirmed by a peer, and a record that vanished without a trace comes back', () => {
+    const { world, nodes } = stage(['a', 'b']);
+    const [a, b] = nodes as [SimNode, SimNode];
+    putNow(a, 'k', 'v', { replicas: 2 });
+    world.oracle.diskDamaged(b);
+    const row = b.disk.image.rows.get('k')!;
+    b.disk.image.rows.delete('k');
+    const answers: unknown[] = [];
+    b.confirm('never written', (ok, found) => answers.push([ok, found]));
+    b.confirm('k', (ok, found) => answers.push([ok, found === undefined ? found : Buffer.from(found)]));
+    world.run(1_500);
+    expect(answers).toEqual([
+      [true, undefined],
+      [true, Buffer.from(row)],
+    ]);
+    world.oracle.damaged.delete(b);
+    expectEqual([a, b]);
   });
 
   test('a power cut takes the tail of a store that does not flush, and no sequence number is given twice', () => {
