@@ -69,12 +69,16 @@ export function acknowledgementOptions(command: Command): Command {
       'hosts that must hold it before the write is acknowledged (default: 2, or 1 while the cluster has one member)',
       integerFrom(1, REPLICAS_MAX),
     )
-    .option('--no-fsync', 'let hosts acknowledge before they have flushed it to disk')
-    .option(
-      '--ttl-ms <n>',
-      'let the entry expire so many milliseconds after it is written (default: it stays)',
-      integerFrom(1, TTL_MS_MAX),
-    );
+    .option('--no-fsync', 'let hosts acknowledge before they have flushed it to disk');
+}
+
+/** Of writes with a value: a deletion does not expire. */
+export function expiryOption(command: Command, what: string): Command {
+  return command.option(
+    '--ttl-ms <n>',
+    `let ${what} expire so many milliseconds after it is written (default: it stays)`,
+    integerFrom(1, TTL_MS_MAX),
+  );
 }
 
 export function writeOptionsOf(flags: WriteFlags): WriteOptions {

@@ -6,6 +6,7 @@ import {
   type Cli,
   type ClientFlags,
   clientOptions,
+  expiryOption,
   type WriteFlags,
   withClient,
   writeOptions,
@@ -63,6 +64,7 @@ ${DASH_HELP}
   readmesh put --replicas 1 -- -x 5`,
     );
   writeOptions(command);
+  expiryOption(command, 'it');
   cli.action(command, async (key: string, json: string, flags: WriteFlags) => {
     const options = writeOptionsOf(flags);
     const value = parseValue(json);

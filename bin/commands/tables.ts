@@ -10,6 +10,7 @@ import {
   type Cli,
   type ClientFlags,
   clientOptions,
+  expiryOption,
   integerFrom,
   type WriteFlags,
   withClient,
@@ -107,6 +108,7 @@ Examples:
     );
   clientOptions(command, 'print the result as JSON: {"imported"}');
   acknowledgementOptions(command);
+  expiryOption(command, 'each entry without a "ttlMs" of its own');
   cli.action(command, (file: string, flags: WriteFlags) => importEntries(cli, file, flags));
 }
 

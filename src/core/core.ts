@@ -83,6 +83,8 @@ export interface Identity {
   phase: LocalPhase;
   /** This node founded the cluster (rather than joined it). */
   founder: boolean;
+  /** Restored from a backup and told to join: it waits for a member to tell it who there is, and takes no writes. */
+  unmet: boolean;
 }
 
 export type Counters = Record<
@@ -130,8 +132,6 @@ export interface Core {
   readonly acks: Acknowledgements;
   readonly members: MemberTable;
   readonly sealing: Sealing;
-  /** Restored from a backup, and has not met its cluster yet: its member table says nothing. */
-  readonly unmet: boolean;
   readonly detector: FailureDetector;
   readonly timers: Timers<TimerName>;
   /** By link; accepted or still shaking hands. */

@@ -47,6 +47,9 @@ export function storedIdentity(
   return decodeMeta<StoredNode>(meta.get('node'));
 }
 
+/** Small records of a node that belong to the data rather than to the node: backups have them. */
+export const CARRIED_META: readonly string[] = ['seals'];
+
 /** Where a restored store comes from; kept in it for ever. */
 export interface Restored {
   /** Node that the backup was taken from. */
@@ -59,13 +62,19 @@ export interface Restored {
 /**
  * The identity of a store that is restored from a backup: of the cluster and its founding, without a name or an origin
  * until it is first served, and without members, since who is left is not for a backup to say. Until it has met one of
- * those it was told to join, it does not know how many hosts a write needs, and takes none.
+ * those it was told to join, it does not know how many hosts a write needs, and takes none. `carried`: records of the
+ * store by the names in `CARRIED_META`, as the backup has them.
  */
 export function restoredMeta(
-  from: { cluster: string; uid: string; removed: readonly OriginId[]; forgotten: number },
+  from: {
+    cluster: string;
+    uid: string;
+    removed: readonly OriginId[];
+    carried: ReadonlyMap<string, Uint8Array>;
+  },
   restored: Restored,
 ): Map<string, Uint8Array> {
-  const { cluster, uid } = from;
+  const { cluster, uid, carried } = from;
   const node: StoredNode = {
     ...{ cluster, name: '', uid, origin: '' },
     ...{ phase: 'ready', founder: false, unmet: true },
@@ -75,7 +84,7 @@ export function restoredMeta(
     ['node', encodeMeta(node)],
     ['members', encodeMeta(members)],
     ['restored', encodeMeta(restored)],
-    ['seals', restoredSeals(from.forgotten)],
+    ['seals', restoredSeals(carried.get('seals'))],
   ]);
 }
 
@@ -98,7 +107,6 @@ export class Lifecycle {
   readonly #core: Core;
   readonly #hooks: LifecycleHooks;
   #quietSince: number | undefined;
-  #unmet = false;
 
   constructor(core: Core, hooks: LifecycleHooks) {
     this.#core = core;
@@ -109,17 +117,22 @@ export class Lifecycle {
     const { config, identity, members, deps } = this.#core;
     const stored = decodeMeta<StoredNode>(deps.recovered.meta.get('node'));
     const table = decodeMeta<StoredMembers>(deps.recovered.meta.get('members'));
-    if (table !== undefined) members.merge(table.rows, table.removed);
+    // Alone, a restored store is a cluster of its own: that is how a lost one is brought back.
+    const isAnew = stored?.unmet === true && (config.join.length === 0 || config.found);
+    if (table !== undefined && !isAnew) members.merge(table.rows, table.removed);
     if (stored !== undefined) {
-      identity.uid = stored.uid;
+      identity.uid = isAnew ? '' : stored.uid;
+      identity.unmet = stored.unmet === true && !isAnew;
       identity.phase = stored.phase;
       identity.founder = stored.founder;
-      // Alone, it is the whole cluster: that is how a lost one is brought back.
-      this.#unmet = stored.unmet === true && config.join.length > 0 && !config.found;
       if (config.reuseOrigin) identity.origin = stored.origin;
       else this.#core.log('info', 'origin-minted', { old: stored.origin, origin: identity.origin });
     }
-    if (identity.phase !== 'ready' && (config.found || (stored === undefined && config.join.length === 0))) {
+    if (isAnew) this.#found();
+    else if (
+      identity.phase !== 'ready' &&
+      (config.found || (stored === undefined && config.join.length === 0))
+    ) {
       this.#found();
     } else {
       if (identity.uid !== '') this.publishSelf();
@@ -133,15 +146,11 @@ export class Lifecycle {
     return this.#core.identity.founder && this.#core.members.known <= 1;
   }
 
-  /** Restored, and told to join: it waits for a member to tell it who there is. */
-  get unmet(): boolean {
-    return this.#unmet;
-  }
-
   /** A member of this founding has the same table as this node. */
   met(): void {
-    if (!this.#unmet) return;
-    this.#unmet = false;
+    const { identity } = this.#core;
+    if (!identity.unmet) return;
+    identity.unmet = false;
     this.#store();
     this.#core.emit({ type: 'state' });
   }
@@ -324,7 +333,7 @@ export class Lifecycle {
       origin: identity.origin,
       phase,
       founder: identity.founder,
-      ...(this.#unmet ? { unmet: true } : {}),
+      ...(identity.unmet ? { unmet: true } : {}),
     };
     queue.batch().meta.set('node', encodeMeta(node));
   }

@@ -135,7 +135,7 @@ export class ReplicaCore implements Core {
     this.config = config;
     this.deps = deps;
     this.options = config.options;
-    this.identity = { uid: '', origin: this.randomId(), phase: 'new', founder: false };
+    this.identity = { uid: '', origin: this.randomId(), phase: 'new', founder: false, unmet: false };
     this.hlc = new Hlc(config.options.maxClockDriftMs, deps.recovered.hlc);
     this.#storedHlc = { ...deps.recovered.hlc };
     for (const [origin, head] of deps.recovered.heads) this.#recover(origin, head, head);
@@ -198,11 +198,6 @@ export class ReplicaCore implements Core {
 
   get ready(): boolean {
     return this.identity.phase === 'ready';
-  }
-
-  /** Restored from a backup, and has met no member of its cluster since: it takes no writes. */
-  get unmet(): boolean {
-    return this.#lifecycle.unmet;
   }
 
   get bootstrap(): BootstrapProgress | undefined {
@@ -741,7 +736,7 @@ export class ReplicaCore implements Core {
       throw new ReadmeshError('REMOVED', 'this node was removed from its cluster: ask another');
     if (phase === 'failed')
       throw new ReadmeshError('STORE_FAILED', 'the store of this node has failed: ask another');
-    if (this.#lifecycle.unmet)
+    if (this.identity.unmet)
       throw new ReadmeshError(
         'NOT_READY',
         'this node was restored from a backup and has met no member of its cluster yet: ask another, or start it without --join if there is no other',

@@ -26,6 +26,11 @@ const MESSAGE_REPORTS_MAX = 64;
 /** Hashes must differ at so many beats in a row before the whole table is sent: news is on its way by itself. */
 const MISMATCHES_MAX = 2;
 
+/** It stands in vectors and belongs to no member: its node bears a newer one, or was removed. */
+export function hasEnded(core: Core, origin: OriginId): boolean {
+  return origin !== core.identity.origin && !core.members.isMember(origin);
+}
+
 export interface SealGossipHooks {
   /** True if the row was news. */
   mergeRow(row: SealRow): boolean;
@@ -66,7 +71,7 @@ export class SealGossip {
     if (!this.#standing.proven || this.#table.rows.size > 0) return true;
     for (const report of this.#table.reports.values())
       if (!report.proven || report.entries.length > 0) return true;
-    for (const origin of this.#core.written.origins()) if (this.#standing.hasEnded(origin)) return true;
+    for (const origin of this.#core.written.origins()) if (hasEnded(this.#core, origin)) return true;
     return false;
   }
 
@@ -190,7 +195,7 @@ export class SealGossip {
     const core = this.#core;
     if (!core.written.hasGaps) return false;
     for (const [origin, head, top] of core.written.entries())
-      if (top > head && this.#standing.hasEnded(origin)) return true;
+      if (top > head && hasEnded(core, origin)) return true;
     return false;
   }
 
@@ -198,9 +203,9 @@ export class SealGossip {
     const { written } = this.#core;
     const { rows } = this.#table;
     const ended = new Set<OriginId>();
-    for (const origin of written.origins()) if (this.#standing.hasEnded(origin)) ended.add(origin);
+    for (const origin of written.origins()) if (hasEnded(this.#core, origin)) ended.add(origin);
     for (const origin of rows.keys())
-      if (this.#standing.hasEnded(origin) && this.#forgotten.has(origin)) ended.add(origin);
+      if (hasEnded(this.#core, origin) && this.#forgotten.has(origin)) ended.add(origin);
     const origins = [...ended].sort().slice(0, REPORT_ENTRIES_MAX);
     return origins.map((origin): ReportEntry => {
       if (!written.has(origin)) return [origin, 0, 0, FORGOTTEN];

@@ -26,7 +26,7 @@ import { originOf, seqOf } from './entry.js';
 import { ForgottenOrigins } from './forgotten-origins.js';
 import type { Seals } from './messages.js';
 import type { Peer } from './peer.js';
-import { isSealedAs, SealGossip } from './seal-gossip.js';
+import { hasEnded, isSealedAs, SealGossip } from './seal-gossip.js';
 import { FORGOTTEN, type ReportEntry, SEALED, type SealRow, SealTable } from './seal-table.js';
 import { NO_STANDING, OwnStanding, type Standing } from './standing.js';
 import type { Dot, OriginId, Row } from './types.js';
@@ -36,14 +36,12 @@ interface StoredSeals {
   forgotten: number;
   proven: boolean;
   version: number;
-  /** Absent: none. */
-  withheld?: OriginId[];
 }
 
-/** What a store that is restored from a backup says of forgettings: it may have missed all that are later. */
-export function restoredSeals(forgotten: number): Uint8Array {
-  const stored: StoredSeals = { rows: [], forgotten, proven: false, version: forgotten };
-  return encodeMeta(stored);
+/** As a store restored from a backup begins: with what the backup knew, and in doubt whether that is still all. */
+export function restoredSeals(carried: Uint8Array | undefined): Uint8Array {
+  const known = decodeMeta<StoredSeals>(carried) ?? { rows: [], forgotten: 0, version: 0 };
+  return encodeMeta({ ...known, proven: false } satisfies StoredSeals);
 }
 
 export interface SealingHooks {
@@ -95,10 +93,6 @@ export class Sealing {
     }
     this.standing.set(stored);
     this.#table.witness(stored.version);
-    const node = decodeMeta<{ unmet?: boolean }>(deps.recovered.meta.get('node'));
-    const withheld = node?.unmet === true ? deps.recovered.heads.keys() : (stored.withheld ?? []);
-    for (const origin of withheld) this.standing.withheld.add(origin);
-    if (this.standing.withheld.size > 0) this.#store();
   }
 
   // What the other parts ask.
@@ -176,10 +170,9 @@ export class Sealing {
     const { taken } = this.#core;
     if (standing.proven)
       for (const { origin, seal } of this.#table.rows.values())
-        if (this.standing.hasEnded(origin) && !heads.has(origin) && taken.top(origin) <= seal)
+        if (hasEnded(this.#core, origin) && !heads.has(origin) && taken.top(origin) <= seal)
           this.#forget(origin, seal);
     this.standing.set(standing);
-    if (standing.proven) this.standing.withheld.clear();
     this.#announced.clear();
     this.#store();
   }
@@ -249,15 +242,21 @@ export class Sealing {
 
   // Steps.
 
+  /** Whoever does not know yet who the members are is not all of them. */
+  get #maySettle(): boolean {
+    const { phase, unmet } = this.#core.identity;
+    return phase === 'ready' && !unmet;
+  }
+
   #evaluate(): void {
-    if (this.#core.identity.phase !== 'ready' || this.#core.unmet) return;
+    if (!this.#maySettle) return;
     this.#checkStanding();
     for (const row of [...this.#table.rows.values()])
-      if (this.standing.hasEnded(row.origin)) this.#carryOut(row);
+      if (hasEnded(this.#core, row.origin)) this.#carryOut(row);
     const reports = this.#gossip.reportsOfAll();
     if (reports === undefined) return;
     const ended = new Map<OriginId, (ReportEntry | undefined)[]>();
-    for (const origin of this.#table.rows.keys()) if (this.standing.hasEnded(origin)) ended.set(origin, []);
+    for (const origin of this.#table.rows.keys()) if (hasEnded(this.#core, origin)) ended.set(origin, []);
     for (const [origin] of this.#table.reports.get(this.#core.identity.origin)?.entries ?? [])
       ended.set(origin, []);
     for (const report of reports) {
@@ -350,7 +349,7 @@ export class Sealing {
   /** Compares this node's standing with what others reported. */
   #checkStanding(): void {
     const { standing } = this;
-    if (this.#core.identity.phase !== 'ready') return;
+    if (!this.#maySettle) return;
     const { latest } = standing;
     if (latest > standing.forgotten && !standing.proven) {
       this.#core.counters.rebuilds += 1;
@@ -358,22 +357,17 @@ export class Sealing {
       this.#hooks.onMissed();
       return;
     }
-    const proven = standing.proven || (!this.#core.unmet && this.#gossip.reportsOfAll() !== undefined);
+    const proven = standing.proven || this.#gossip.reportsOfAll() !== undefined;
     if (latest === standing.forgotten && proven === standing.proven) return;
-    // A cluster that went on without this store knows who its members are.
-    if (!standing.proven && proven && standing.othersAreProven) standing.withheld.clear();
     standing.set({ proven, forgotten: latest });
     this.#store();
     this.#gossip.publish();
   }
 
   #store(): void {
-    const { proven, forgotten, withheld } = this.standing;
+    const { proven, forgotten } = this.standing;
     const rows = [...this.#table.rows.values()];
-    const stored: StoredSeals = {
-      ...{ rows, forgotten, proven, version: this.#table.time },
-      ...(withheld.size === 0 ? {} : { withheld: [...withheld] }),
-    };
+    const stored: StoredSeals = { rows, forgotten, proven, version: this.#table.time };
     const text = JSON.stringify(stored);
     if (text === this.#stored) return;
     this.#stored = text;

@@ -12,7 +12,6 @@
 import type { Core } from './core.js';
 import type { Peer } from './peer.js';
 import type { SealTable } from './seal-table.js';
-import type { OriginId } from './types.js';
 
 export interface Standing {
   /** It is known to have missed none. */
@@ -34,8 +33,6 @@ export class OwnStanding implements Standing {
   readonly #table: SealTable;
   proven = false;
   forgotten = 0;
-  /** Origins in the vector of a backup whose cluster is gone: of whom they are, and whether they live, nobody knows. */
-  readonly withheld = new Set<OriginId>();
 
   constructor(core: Core, table: SealTable) {
     this.#core = core;
@@ -81,20 +78,6 @@ export class OwnStanding implements Standing {
     };
     const best = Math.max(...peers.map(rank));
     return peers.filter((peer) => rank(peer) === best);
-  }
-
-  /** Whether the origin stands in vectors and belongs to no member: its node bears a newer one, or was removed. */
-  hasEnded(origin: OriginId): boolean {
-    const { identity, members } = this.#core;
-    return origin !== identity.origin && !members.isMember(origin) && !this.withheld.has(origin);
-  }
-
-  /** Whether another member has missed no forgetting. */
-  get othersAreProven(): boolean {
-    const { identity, members } = this.#core;
-    for (const { member, proven } of this.#table.reports.values())
-      if (proven && member !== identity.origin && members.isMember(member)) return true;
-    return false;
   }
 
   /** The latest forgetting that a member has reported, or that is known here. */

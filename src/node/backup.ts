@@ -8,7 +8,7 @@
 import { createReadStream } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { stampCounterOf, stampMsOf } from '../core/entry.js';
-import { type Restored, restoredMeta } from '../core/lifecycle.js';
+import { CARRIED_META, type Restored, restoredMeta } from '../core/lifecycle.js';
 import type { ReplicaCore } from '../core/replica.js';
 import type { BatchRow, StoreBatch } from '../core/types.js';
 import { ReadmeshError } from '../errors.js';
@@ -35,13 +35,14 @@ const READ_BYTES = 262_144;
 /** Yields the bytes of a backup. Throws DAMAGED where a record fails its checksum: it would be missing silently. */
 export async function* backupOf(store: Store, core: ReplicaCore): AsyncGenerator<Buffer, void, undefined> {
   const { options, queue, identity, config, digest } = core;
-  // Read before the snapshot is: both only grow, and what the snapshot holds must not be older than they.
+  // Read before the snapshot is: the set only grows, and what the snapshot holds must not be older than it.
   const removed = core.members.removed();
-  const { forgotten } = core.sealing.standing;
   const snapshot = await store.snapshot();
   let cursor: RowCursor | undefined;
   try {
     const encoder = new BackupEncoder();
+    const meta = await snapshot.meta();
+    const carried = CARRIED_META.filter((name) => meta.has(name));
     yield encoder.header({
       format: BACKUP_FORMAT,
       cluster: config.cluster,
@@ -52,7 +53,9 @@ export async function* backupOf(store: Store, core: ReplicaCore): AsyncGenerator
       hlc: { ms: core.hlc.ms, counter: core.hlc.counter },
       heads: Object.fromEntries(snapshot.heads),
       removed,
-      forgotten,
+      meta: Object.fromEntries(
+        carried.map((name) => [name, Buffer.from(meta.get(name)!).toString('base64')]),
+      ),
       ...(digest.builtPercent < 100 ? {} : { entriesAbout: digest.keys }),
     });
     cursor = snapshot.rows({});
@@ -137,21 +140,16 @@ async function fill(store: Store, file: string, onEntries: (entries: number) => 
       entries += rows.size;
       onEntries(entries);
     } else if (part.type === 'end') {
-      const {
-        cluster,
-        clusterUid: uid,
-        removed,
-        forgotten = 0,
-        heads,
-        node,
-        takenAtMs,
-      } = part.summary.header;
+      const { cluster, clusterUid: uid, removed, heads, node, takenAtMs, meta } = part.summary.header;
+      const carried = new Map(
+        Object.entries(meta).map(([name, text]) => [name, Buffer.from(text, 'base64')]),
+      );
       raise(part.summary.header.hlc.ms, part.summary.header.hlc.counter);
       const restored: Restored = { node, takenAtMs, restoredAtMs: Date.now() };
       // Last of all: heads never claim what is not there.
       await write({
         heads: new Map(Object.entries(heads)),
-        meta: restoredMeta({ cluster, uid, removed, forgotten }, restored),
+        meta: restoredMeta({ cluster, uid, removed, carried }, restored),
         hlc,
       });
     }

@@ -496,7 +496,7 @@ export class Node implements NodeService {
   /** All that the members had announced since then is here. */
   #hasCaughtUp(since: number): boolean {
     const { core } = this.#driver;
-    return !core.unmet && core.coversAnnouncedSince(since);
+    return !core.identity.unmet && core.coversAnnouncedSince(since);
   }
 
   /** Ends this node: its store is lost while it runs. Nothing is acknowledged from here on. */

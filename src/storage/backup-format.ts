@@ -52,8 +52,8 @@ export interface BackupHeader {
   readonly heads: Readonly<Record<OriginId, number>>;
   /** Origins of members that were removed from the cluster. */
   readonly removed: readonly OriginId[];
-  /** Greatest stamp of a forgetting that the node knew of (core/standing.ts); absent: 0. */
-  readonly forgotten?: number;
+  /** Small records of the node that belong to the data, by name, in base64, as they stand in the same snapshot. */
+  readonly meta: Readonly<Record<string, string>>;
   /** How many entries there are, about; absent if that was not known. For progress alone. */
   readonly entriesAbout?: number;
 }

@@ -19,7 +19,9 @@ import {
   dotKeyAbove,
   ENTRY,
   HEAD,
-  type META,
+  META,
+  META_HLC,
+  META_RUN,
   parseDotKey,
   unseal,
 } from './physical.js';
@@ -316,6 +318,13 @@ export class LevelSnapshot implements Snapshot {
 
   tops(): Promise<ReadonlyMap<OriginId, number>> {
     return readTops(this.#db, this.#snapshot);
+  }
+
+  async meta(): Promise<ReadonlyMap<string, Uint8Array>> {
+    const rows = await readSealed(this.#db, META, this.#snapshot);
+    rows.delete(META_HLC);
+    rows.delete(META_RUN);
+    return rows;
   }
 
   rows(range: KeyRange): RowCursor {

@@ -309,6 +309,11 @@ class MemorySnapshot implements Snapshot {
     return this.#image.tops();
   }
 
+  async meta(): Promise<ReadonlyMap<string, Uint8Array>> {
+    this.#assertOpen();
+    return new Map(this.#image.meta);
+  }
+
   rows(range: KeyRange): RowCursor {
     this.#assertOpen();
     return new ImageCursor(this.#image.inRange(range), () => this.#assertOpen());

@@ -48,6 +48,8 @@ export interface Snapshot {
   readonly heads: ReadonlyMap<OriginId, number>;
   /** Greatest dot held per origin in this snapshot, at least. */
   tops(): Promise<ReadonlyMap<OriginId, number>>;
+  /** Small records of the node in this snapshot, by name; the store's own are not among them. */
+  meta(): Promise<ReadonlyMap<string, Uint8Array>>;
   rows(range: KeyRange): RowCursor;
   /** Every current record with a dot above `heads` (missing origin: 0), grouped by origin, in order of sequence. */
   above(heads: ReadonlyMap<OriginId, number>): RowCursor;

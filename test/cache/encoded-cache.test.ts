@@ -102,6 +102,14 @@ describe('the cache of encoded values', () => {
     expect(read(cache, 'k')).toBeUndefined();
   });
 
+  test('keeps nothing that expires, nor what was there before it', () => {
+    const cache = new EncodedCache(BYTES_MAX);
+    cache.put('k', rowOf('k', 1, 10, false));
+    expect(read(cache, 'k')).toBeDefined();
+    cache.put('k', rowOf('k', 2, 10, true));
+    expect(read(cache, 'k')).toBeUndefined();
+  });
+
   test('holds as many small entries as its memory has room for, each of them found', () => {
     const cache = new EncodedCache(4_194_304);
     const rows = Array.from({ length: 30_000 }, (_, i) => rowOf(`key ${i}`, i + 1, 20, false));

@@ -92,7 +92,7 @@ test('a failure before the first byte is an answer, a later one ends the stream 
     if (broken) return [new ReadmeshError('NOT_READY', 'not yet')];
     const header = new BackupEncoder().header({
       ...{ format: 1, cluster: 'c', clusterUid: '', node: 'n', version: '', takenAtMs: 0 },
-      ...{ hlc: { ms: 0, counter: 0 }, heads: {}, removed: [] },
+      ...{ hlc: { ms: 0, counter: 0 }, heads: {}, removed: [], meta: {} },
     });
     return [header, new ReadmeshError('DAMAGED', 'the record of key "x"')];
   });

@@ -267,8 +267,8 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'sums entries that expire with those that stay',
     'core/entry-hash.ts',
-    'isTombstone(row) || expiresAtOf(row) !== undefined);',
-    'isTombstone(row));',
+    'isTombstone(row) || expiresAtOf(row) !== undefined',
+    'isTombstone(row)',
   ),
   mutant(
     'does not take what has expired on its way',

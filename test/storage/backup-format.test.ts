@@ -25,6 +25,7 @@ const HEADER: BackupHeader = {
   hlc: { ms: 1_000, counter: 3 },
   heads: { [ORIGIN]: 9 },
   removed: [],
+  meta: { seals: 'e30=' },
   entriesAbout: 4,
 };
 

@@ -223,6 +223,7 @@ function snapshots(harness: () => StoreHarness): void {
     );
     expect([...before.heads]).toEqual([[ORIGIN_A, 2]]);
     expect([...(await before.tops())]).toEqual([[ORIGIN_A, 2]]);
+    expect([...(await before.meta()).keys()]).toEqual([]);
     expect((await drain(before.rows({}))).map(([key, row]) => [key, dotOf(row).seq])).toEqual([
       ['a', 1],
       ['b', 2],
