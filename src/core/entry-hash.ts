@@ -38,8 +38,7 @@ export function digestEntry(key: string, row: Row): EntryDigest {
   mixText(key);
   mixFixed(key, row);
   mixBytes(row, from);
-  const mortal = isTombstone(row) || expiresAtOf(row) !== undefined;
-  return finished(row.length - from, mortal);
+  return finished(row.length - from, isTombstone(row) || expiresAtOf(row) !== undefined);
 }
 
 /** One block. */
