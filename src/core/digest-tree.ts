@@ -14,7 +14,7 @@
  */
 import { DigestSum, SUM_BYTES } from './digest-sum.js';
 import type { EntryDigest } from './entry-hash.js';
-import { compareKeys } from './key-order.js';
+import { commonPrefix, compareFrom, compareKeys } from './key-order.js';
 
 /** Keys of a new leaf. */
 export const LEAF_KEYS = 512;
@@ -37,7 +37,9 @@ export class Leaf extends DigestSum {
 }
 
 interface Block {
-  leaves: Leaf[];
+  /** That of its first leaf. */
+  readonly after: string;
+  readonly leaves: readonly Leaf[];
   readonly total: DigestSum;
 }
 
@@ -73,7 +75,7 @@ export class DigestTree {
 
   /** What the key had goes, what it has comes; either may be nothing. Returns the leaf. */
   change(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): Leaf {
-    const block = this.#blocks[this.#blockOf(key)]!;
+    const block = this.#blocks[leafIndex(this.#blocks, key)]!;
     const leaf = block.leaves[leafIndex(block.leaves, key)]!;
     if (old !== undefined) {
       leaf.remove(old);
@@ -230,19 +232,8 @@ export class DigestTree {
   }
 
   #find(key: string): Place {
-    const block = this.#blockOf(key);
+    const block = leafIndex(this.#blocks, key);
     return { block, leaf: leafIndex(this.#blocks[block]!.leaves, key) };
-  }
-
-  #blockOf(key: string): number {
-    let low = 0;
-    let high = this.#blocks.length - 1;
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (compareKeys(this.#blocks[middle]!.leaves[0]!.after, key) < 0) low = middle;
-      else high = middle - 1;
-    }
-    return low;
   }
 
   #boundAfter(block: number, leaf: number): string | undefined {
@@ -260,14 +251,26 @@ export class DigestTree {
   }
 }
 
-/** Which of the leaves, in order, holds the key; the first, if it lies below all of them. */
-export function leafIndex(leaves: readonly Leaf[], key: string): number {
+/**
+ * Which of the leaves (or blocks), in order, holds the key; the first, if it lies below all of them. What the key has
+ * in common with a bound on either side of it, it has in common with all between them: that is not compared again.
+ */
+export function leafIndex(leaves: readonly { readonly after: string }[], key: string): number {
   let first = 0;
   let last = leaves.length - 1;
+  let below = 0;
+  let above = 0;
   while (first < last) {
     const middle = (first + last + 1) >> 1;
-    if (compareKeys(leaves[middle]!.after, key) < 0) first = middle;
-    else last = middle - 1;
+    const { after } = leaves[middle]!;
+    const common = commonPrefix(after, key, Math.min(below, above));
+    if (compareFrom(after, key, common) < 0) {
+      first = middle;
+      below = common;
+    } else {
+      last = middle - 1;
+      above = common;
+    }
   }
   return first;
 }
@@ -276,7 +279,7 @@ function blocksOf(leaves: readonly Leaf[]): Block[] {
   const blocks: Block[] = [];
   const size = leaves.length <= BLOCK_LEAVES_MAX ? BLOCK_LEAVES_MAX : BLOCK_LEAVES_MAX / 2;
   for (let at = 0; at < leaves.length; at += size) {
-    const block = { leaves: leaves.slice(at, at + size), total: new DigestSum() };
+    const block = { after: leaves[at]!.after, leaves: leaves.slice(at, at + size), total: new DigestSum() };
     for (const leaf of block.leaves) block.total.addSum(leaf);
     blocks.push(block);
   }
