@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { checksum } from '../../src/checksum.js';
 import { DigestSum } from '../../src/core/digest-sum.js';
-import { DigestTree, LEAF_KEYS, Leaf } from '../../src/core/digest-tree.js';
+import { DigestTree, LEAF_KEYS, Leaf, leafIndex } from '../../src/core/digest-tree.js';
 import { KIND_REGISTER, KIND_TOMBSTONE, makeRow } from '../../src/core/entry.js';
 import { digestEntry, type EntryDigest } from '../../src/core/entry-hash.js';
 import { compareKeys } from '../../src/core/key-order.js';
@@ -142,6 +142,20 @@ describe('the digest of a set', () => {
 const key = fc
   .array(fc.constantFrom('a', 'b', 'z', 'é', '\uff01', '😀', '中'), { minLength: 1, maxLength: 3 })
   .map((parts) => parts.join(''));
+
+test('a key is found in the last leaf whose bound lies below it, however much keys and bounds have in common', () => {
+  const long = fc
+    .array(fc.constantFrom('a', 'ab', 'b', 'é', '\uff01', '😀'), { maxLength: 8 })
+    .map((parts) => parts.join(''));
+  fc.assert(
+    fc.property(fc.uniqueArray(long, { minLength: 1, maxLength: 40 }), long, (bounds, k) => {
+      const leaves = bounds.sort(compareKeys).map((bound) => new Leaf(bound));
+      const below = bounds.filter((bound) => compareKeys(bound, k) < 0).length;
+      expect(leafIndex(leaves, k)).toBe(Math.max(0, below - 1));
+    }),
+    { numRuns: 500 },
+  );
+});
 
 class Model {
   readonly entries = new Map<string, EntryDigest>();
