@@ -276,7 +276,7 @@ export const MUTANTS: readonly Mutant[] = [
     'core.counters.recordsReceived += 1;',
     `core.counters.recordsReceived += 1;
     const view = new DataView(row.buffer, row.byteOffset, row.byteLength);
-    if ((row[5]! & 1) === 1 && Number(view.getBigUint64(36)) <= core.now.wall) return;`,
+    if ((row[5]! & 1) === 1 && Number(view.getBigUint64(36)) <= core.now.wall) return true;`,
   ),
   mutant(
     'counts the time of an entry from its own clock instead of the stamp',
