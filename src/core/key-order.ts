@@ -5,21 +5,13 @@
 
 /** Negative, 0 or positive as `a` sorts before, with or behind `b` on disk. Both must be well-formed. */
 export function compareKeys(a: string, b: string): number {
-  return compareFrom(a, b, commonPrefix(a, b, 0));
-}
-
-/** Length of what both begin with, of which `known` code units are known already. */
-export function commonPrefix(a: string, b: string, known: number): number {
   const length = Math.min(a.length, b.length);
-  let at = known;
-  while (at < length && a.charCodeAt(at) === b.charCodeAt(at)) at++;
-  return at;
-}
-
-/** The same as `compareKeys`, for keys whose common prefix has this length. */
-export function compareFrom(a: string, b: string, common: number): number {
-  if (common === a.length || common === b.length) return a.length - b.length;
-  return codePointRank(a.charCodeAt(common)) - codePointRank(b.charCodeAt(common));
+  for (let i = 0; i < length; i++) {
+    const x = a.charCodeAt(i);
+    const y = b.charCodeAt(i);
+    if (x !== y) return codePointRank(x) - codePointRank(y);
+  }
+  return a.length - b.length;
 }
 
 /** Surrogates stand for code points above U+FFFF: they rank behind the units U+E000 to U+FFFF. */
