@@ -43,6 +43,8 @@ export interface DigestView {
   builtPercent: number;
   /** Evidence that records were lost or changed, and no peer has vouched for all being well since. */
   doubt: boolean;
+  /** No range waits to be read anew because of damage: the root says what there is. */
+  settled: boolean;
 }
 
 export class Digest {
@@ -123,6 +125,7 @@ export class Digest {
       leaves: size,
       builtPercent: this.#known || this.#built ? Math.min(100, Math.floor(read * 100)) : 0,
       doubt: this.#doubt,
+      settled: this.isSettled,
     };
   }
 

@@ -263,9 +263,8 @@ export class Heal {
     if (this.#damages.size === 0 && this.#ranges.size === 0) return;
     const { now, timers } = this.#core;
     this.#expire();
-    const { standing } = this.#core.sealing;
-    // One that has missed a forgetting, as this one may have, holds what should be gone.
-    const peers = this.#core.partners().filter((peer) => peer.phase === 'ready' && standing.mayCompare(peer));
+    // Also one whose standing is unclear (standing.ts): with a damaged record this node's own may never become clear.
+    const peers = this.#core.partners().filter((peer) => peer.phase === 'ready');
     if (peers.length > 0 && this.#requests.size < REQUESTS_MAX) {
       const due: string[] = [];
       for (const damage of this.#damages.values())

@@ -44,6 +44,7 @@ export class Healing implements Healer, ScrubHost {
   readonly #mayRebuild: boolean;
   readonly #quarantine: Quarantine;
   readonly #openedAt = performance.now();
+  #knownCore: ReplicaCore | undefined;
   #brokenBy: string | undefined;
   #waiting: NodeJS.Timeout | undefined;
 
@@ -214,8 +215,10 @@ export class Healing implements Healer, ScrubHost {
     return this.integrity.isSuspect;
   }
 
+  /** Of this opening of the store. Each read that misses asks it. */
   get #core(): ReplicaCore {
-    return this.#driver().core;
+    this.#knownCore ??= this.#driver().core;
+    return this.#knownCore;
   }
 }
 

@@ -76,6 +76,7 @@ export class Integrity {
   /** Whether there is local evidence that a record of this key may have been lost. */
   mayBeLost(key: string): boolean {
     const evidence = this.#evidence;
+    if (evidence.size === 0 && this.#behindSince === undefined && this.#copy().isSound) return false;
     if (evidence.has('unreadable') || evidence.has('write-failed') || this.#isBehind) return true;
     const copy = this.#copy();
     // Before the digest is built, it suspects every key.

@@ -187,6 +187,7 @@ export class Finish {
       if (core.queue.tail() !== undefined || core.acks.unsettled > 0 || node.scans.size > 0)
         return `${node.name} is busy: ${core.queue.rows} rows, ${core.acks.unsettled} writes, ${node.scans.size} scans`;
       if (core.digest.builtPercent < 100) return `${node.name} has not read all of its store yet`;
+      if (!core.digest.settled) return `${node.name} has to read what was healed`;
       if (node.disk.image.flipped.size > 0)
         return `${node.name} has ${node.disk.image.flipped.size} damaged records`;
       if (core.written.hash !== first.core!.written.hash)

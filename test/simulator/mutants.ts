@@ -24,35 +24,22 @@ const mutant = (name: string, file: string, find: string, replace: string, seed?
 });
 
 export const MUTANTS: readonly Mutant[] = [
-  mutant(
-    'heals with an older record than the lost one',
-    'core/heal.ts',
-    'if (isIt || surpassed || this.#coversLoss(heads, damage))',
-    'if (isIt || surpassed || row !== undefined || this.#coversLoss(heads, damage))',
-    328,
-  ),
   {
-    name: 'takes the absence of a record from a peer that is behind',
+    name: 'heals with an older record than the lost one',
     edits: [
       {
         file: 'core/heal.ts',
         find: 'if (isIt || surpassed || this.#coversLoss(heads, damage))',
-        replace: 'if (isIt || surpassed || row === undefined || this.#coversLoss(heads, damage))',
+        replace: 'if (isIt || surpassed || row !== undefined || this.#coversLoss(heads, damage))',
       },
       { file: 'core/heal.ts', find: 'fit.length > 0 ? fit : peers', replace: 'peers' },
     ],
-    seed: 218,
+    seed: 736,
   },
   mutant(
     'treats a damaged key as a missing one in a merge',
     'core/replication.ts',
     'if (!core.heal.surpasses(key, stampMsOf(row), stampCounterOf(row))) return false;',
-    '',
-  ),
-  mutant(
-    'raises its heads over a chunk that a lost record kept from being merged',
-    'core/asking.ts',
-    'if (lost !== undefined) return this.#hold(asked, chunk, lost);',
     '',
   ),
   mutant(
