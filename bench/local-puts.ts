@@ -52,7 +52,8 @@ async function puts(context: Context, rows: readonly PhoneRow[], flush: boolean)
     const from = (round + 1) * perRound;
     return Array.from({ length: perRound }, (_, i): PhoneRow => {
       const [key, value] = rows[(from + i) % rows.length]!;
-      return [`${Math.floor((from + i) / rows.length)}/${key}`, value];
+      // Laid out as text that comes from a file or a socket is: LevelDB's keys are ready-made as well.
+      return [Buffer.from(`${Math.floor((from + i) / rows.length)}/${key}`).toString(), value];
     });
   };
   const contenders: Contender[] = [
