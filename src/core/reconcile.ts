@@ -2,10 +2,12 @@
  * Comparing copies with peers, and mending this one.
  *
  * Members at rest exchange their roots while their vectors are equal: `digest-root` goes out with a beat when
- * nothing is on its way to the disk, nothing is held above a head and the peer is known to have the same vector.
- * Equal roots prove this copy. Unequal ones are damage, or a bug: they are counted, and whoever sees them looks for
- * the difference with that peer, from the whole key space down in steps of `reconcileSpansMax` ranges (range-based
- * set reconciliation, Meyer, 2022), and at the end entry by entry, while its own range is read from disk anew.
+ * nothing is on its way to the disk and the peer is known to have the same vector. Equal roots prove this copy.
+ * Unequal ones are damage, or a bug, and are counted, unless something is held above a head: there copies may differ
+ * for a while. Either way whoever sees them looks for the difference with that peer, from the whole key space down in
+ * steps of `reconcileSpansMax` ranges (range-based set reconciliation, Meyer, 2022), and at the end entry by entry,
+ * while its own range is read from disk anew. A gap is no reason to wait: an origin that has ended leaves vectors with
+ * its gap only once all copies are proved equal (sealing.ts), and a store in doubt about its records proves nothing.
  *
  * Each node mends only itself, and asks; answers change nothing at the answerer (reconcile-answers.ts). Of records
  * that differ the greater one is fetched. A record that one of the two lacks is decided by the others
@@ -188,9 +190,8 @@ export class Reconcile {
   }
 
   #isAtRest(): boolean {
-    const { identity, queue, written } = this.#core;
-    if (identity.phase !== 'ready' || !this.#digest.isSettled) return false;
-    return queue.tail() === undefined && !written.hasGaps;
+    const { identity, queue } = this.#core;
+    return identity.phase === 'ready' && this.#digest.isSettled && queue.tail() === undefined;
   }
 
   #pair(): string {
@@ -205,9 +206,10 @@ export class Reconcile {
   }
 
   #mismatch(peer: Peer, state: PeerState, theirs: DigestSum): void {
-    const { counters, timers, now } = this.#core;
+    const { counters, timers, now, written } = this.#core;
     const pair = this.#pair() + theirs.hex;
-    if (state.counted !== pair) {
+    // Records above a head may be at one of the two only: sessions bring them (catch-up.ts).
+    if (state.counted !== pair && !written.hasGaps) {
       state.counted = pair;
       counters.digestMismatches += 1;
       const { root } = this.#digest.tree;

@@ -5,7 +5,7 @@ import { digestEntry } from '../../../src/core/entry-hash.js';
 import type { Row } from '../../../src/core/types.js';
 import { checkDigest } from '../finish.js';
 import type { SimNode } from '../node.js';
-import { expectEqual, issuesOf, putNow, putOp, stage, stampOn, valueAt } from './stage.js';
+import { expectEqual, issuesOf, putNow, putOp, stage, stampOn, tune, valueAt } from './stage.js';
 
 const counters = (node: SimNode) => node.core!.counters;
 
@@ -102,6 +102,38 @@ describe('a store that lost a record unnoticed', () => {
     expect(counters(b).digestMismatches).toBeGreaterThan(0);
     expect(issuesOf(b)).toEqual([]);
     expect(b.core!.isProved('k05')).toBe(true);
+    expectEqual(nodes);
+  });
+
+  test('gets it back though an ended origin left a gap, which goes only once all copies are proved equal', () => {
+    const { world, nodes } = stage(['a', 'b', 'c'], { options: { tokenAgeMaxMs: 2_000 } });
+    const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+    for (const key of KEYS) putNow(a, key, `value of ${key}`, { replicas: 3 });
+    const { pullGraceMs } = world.options;
+    tune(world, { pullGraceMs: 600_000 });
+    world.partition([c]);
+    world.run(3_000);
+    putNow(c, 'lost with c', 'v', { replicas: 1 });
+    world.healAll();
+    world.run(6_000);
+    putNow(c, 'above the gap', 'v', { replicas: 3, timeoutMs: 8_000 });
+    tune(world, { pullGraceMs });
+    const ended = c.core!.identity.origin;
+    crash([b]);
+    forget(b, 'k05');
+    c.wipe();
+    start([c]);
+    expect(world.runUntil(() => c.ready, 20_000)).toBe(true);
+    expect([a.core!.written.head(ended), a.core!.written.top(ended)]).toEqual([0, 2]);
+    start([b]);
+    expect(world.runUntil(() => b.core!.digest.builtPercent === 100, 5_000)).toBe(true);
+    expect([issuesOf(b), b.core!.written.hasGaps]).toEqual([expect.arrayContaining(['DAMAGED']), true]);
+    expect(proved(nodes)).toBe(true);
+    expect([valueAt(b, 'k05'), issuesOf(b)]).toEqual(['value of k05', []]);
+    expect(counters(b)).toMatchObject({ recordsRepaired: 1, recordsSetAside: 0 });
+    // Where there is a gap, copies that differ are no evidence of damage.
+    expect(nodes.map((node) => counters(node).digestMismatches)).toEqual([0, 0, 0]);
+    expect(world.runUntil(() => nodes.every((node) => !node.core!.written.has(ended)), 20_000)).toBe(true);
     expectEqual(nodes);
   });
 
