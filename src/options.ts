@@ -30,7 +30,7 @@ export const HOST_DEFAULTS = {
   commitRowsMax: 1_024,
   /** Bytes after which it is closed. */
   commitBytesMax: 262_144,
-  /** Rows not yet written, above which local writes get OVERLOADED. */
+  /** Rows not yet written, and writes not yet acknowledged, above which local writes get OVERLOADED; less by default in a small heap. */
   pendingRowsMax: 100_000,
   pendingBytesMax: 67_108_864,
   /** Deadline of an acknowledgement, ms. */

@@ -201,6 +201,8 @@ export interface Status {
     restored?: { node: string; takenAt: string; restoredAt: string };
   };
   counters: Record<string, number>;
+  /** The longest that the event loop was held within the last 30 to 60 s, ms. */
+  loopLagMs: number;
   uptimeMs: number;
   version: string;
 }

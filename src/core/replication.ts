@@ -272,10 +272,11 @@ export class Replication {
   #admit(write: LocalWrite): void {
     const { now, options, queue, hlc, config } = this.#core;
     const rowsMax = options.pendingRowsMax;
-    if (queue.rows + write.ops.length > rowsMax || queue.bytes + this.#acks.bytes > options.pendingBytesMax)
+    const waiting = Math.max(queue.rows, this.#acks.unsettled);
+    if (waiting + write.ops.length > rowsMax || queue.bytes + this.#acks.bytes > options.pendingBytesMax)
       throw new ReadmeshError(
         'OVERLOADED',
-        `${queue.rows} rows wait for the disk or for acknowledgements: slow down and retry`,
+        `${waiting} rows wait for the disk or for acknowledgements: slow down and retry`,
       );
     if (hlc.isSkewed(now.wall))
       throw new ReadmeshError(

@@ -31,6 +31,7 @@ import { descriptorsLeft, fitPlaces, type Places } from './descriptors.js';
 import { bucketEntries, compareMembers, digestOf } from './digest.js';
 import { Driver, delay, type Logger } from './driver.js';
 import { Healing } from './healing.js';
+import { LoopLag } from './loop-lag.js';
 import { type CheckedOptions, checkOptions, configOf, type NodeOptions } from './options.js';
 import { Quarantine } from './quarantine.js';
 import { ReadThrough } from './read-through.js';
@@ -55,6 +56,7 @@ export class Node implements NodeService {
   readonly reads: Reads;
   readonly watchers: Watchers;
   readonly #quarantine: Quarantine;
+  readonly #loopLag = new LoopLag();
   /** Replaced, all, when the store is reopened after a write error. */
   #folder: DataFolder;
   #driver: Driver;
@@ -239,13 +241,19 @@ export class Node implements NodeService {
       closing: this.#closing !== undefined,
       startedAt: this.#startedAt,
       ...this.#healing.status(),
-      issues: [...this.#storeIssues(), ...this.#healing.issues(), ...this.#quarantine.issues()],
+      issues: [
+        ...this.#storeIssues(),
+        ...this.#healing.issues(),
+        ...this.#quarantine.issues(),
+        ...this.#loopLag.issues(),
+      ],
       quarantined: this.#quarantine.size,
       store: this.#storeStatus(),
       cache: this.reads.cacheStats,
       encoded: this.reads.encodedStats,
       watches: this.watchers.count,
       watchExpiriesDropped: this.watchers.expiriesDropped,
+      loopLagMs: this.#loopLag.maxMs,
       now: this.#driver.now(),
     };
     return statusOf(sources);
@@ -326,6 +334,7 @@ export class Node implements NodeService {
     this.reads.setOpen(false);
     this.#setReadThrough(false);
     this.watchers.close();
+    this.#loopLag.close();
     const listenerClosed = this.#listener?.close();
     await this.#links.closeAll();
     await listenerClosed;

@@ -1,4 +1,5 @@
 /** What a node is started with, checked before anything is touched. */
+import { getHeapStatistics } from 'node:v8';
 import type { ReplicaConfig } from '../core/core.js';
 import { utf8Length } from '../core/entry.js';
 import { storedIdentity } from '../core/lifecycle.js';
@@ -92,8 +93,25 @@ export function checkOptions(options: NodeOptions): CheckedOptions {
   return { data: options.data, listen, advertise, join, cluster, tuning: checkTuning(options.tuning ?? {}) };
 }
 
+/** Of the heap, what waiting writes, or the cache of decoded values, may take of it by default. */
+const HEAP_SHARE = 1 / 4;
+/** What a write keeps on the heap until it is answered, bytes, about; and writes that are always let in. */
+const WRITE_HEAP_BYTES = 2_400;
+const PENDING_ROWS_MIN = 4_096;
+
+/** The defaults, as a heap of this size bears them: load is refused before memory runs out. */
+export function defaultsFor(heapBytes: number): CoreOptions {
+  const share = Math.floor(heapBytes * HEAP_SHARE);
+  const rows = Math.max(PENDING_ROWS_MIN, Math.floor(share / WRITE_HEAP_BYTES));
+  return {
+    ...CORE_DEFAULTS,
+    pendingRowsMax: Math.min(CORE_DEFAULTS.pendingRowsMax, rows),
+    cacheBytesMax: Math.min(CORE_DEFAULTS.cacheBytesMax, share),
+  };
+}
+
 function checkTuning(tuning: Partial<CoreOptions>): CoreOptions {
-  const out: CoreOptions = { ...CORE_DEFAULTS };
+  const out: CoreOptions = defaultsFor(getHeapStatistics().heap_size_limit);
   for (const [name, value] of Object.entries(tuning)) {
     if (!(name in CORE_DEFAULTS))
       throw new ReadmeshError('INVALID_OPTION', `there is no option "${name}" to tune`);

@@ -21,6 +21,7 @@ export interface StatusSources {
   encoded: EncodedCacheStats;
   watches: number;
   watchExpiriesDropped: number;
+  loopLagMs: number;
   now: Instant;
   /** Issues of the node itself, beside the core's. */
   issues: readonly HealthIssue[];
@@ -77,6 +78,7 @@ export function statusOf(sources: StatusSources): Status {
       watches: sources.watches,
       watchExpiriesDropped: sources.watchExpiriesDropped,
     },
+    loopLagMs: sources.loopLagMs,
     uptimeMs: Math.round(now.mono - sources.startedAt),
     version,
   };

@@ -14,7 +14,7 @@ describe('the replication core under a swarm of faults', () => {
     for (const { seed } of failures.slice(0, 3)) console.error(report(shrink(drawPlan(seed))));
     expect(failures.map(({ seed, outcome }) => `${seed}: ${outcome.failure?.message}`)).toEqual([]);
     expect(FAULT_KINDS.filter((kind) => summary.faults[kind] === 0)).toEqual([]);
-  }, 240_000);
+  }, 400_000);
 
   test('is a pure function of the seed: twice the same seed, twice the same history', () => {
     for (const seed of [3, 7, 12]) {

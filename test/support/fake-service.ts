@@ -141,6 +141,7 @@ export class FakeService implements NodeService {
       integrity: { proved: true, evidence: [], lost: 0, broken: false },
       queues: { pendingRows: 0, pendingBytes: 0, unacknowledged: 0 },
       counters: {},
+      loopLagMs: 0,
       uptimeMs: 1,
       version: '0',
     };
