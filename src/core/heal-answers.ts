@@ -1,6 +1,7 @@
 /**
  * The answering side of healing (heal.ts): records, and the absence of records, for a peer that has lost them. What
- * this node has itself lost, or may have lost, is in no answer: the peer asks elsewhere.
+ * this node has itself lost, or may have lost, is in no answer: the peer asks elsewhere. One that bootstraps, or
+ * was restored and has met nobody yet, says what it has so far, and claims nothing: its heads stay out of the answer.
  */
 import type { Core } from './core.js';
 import { DAMAGED, type Doubts } from './heal.js';
@@ -36,7 +37,7 @@ export class HealAnswers {
 
   onAskRecords(peer: Peer, message: AskRecords): void {
     const core = this.#core;
-    if (!this.#mayAnswer(peer)) return this.#refuse(peer, message.request);
+    if (!this.#isOurs(peer)) return this.#refuse(peer, message.request);
     // Whatever the asker pushed before it asked is then written, and its heads are likely to be covered.
     core.afterWritten(() => {
       const keys: string[] = [];
@@ -53,13 +54,17 @@ export class HealAnswers {
           bytes += key.length + row.length;
         } else if (!this.#doubts.isSuspect(key)) absent.push(key);
       }
-      this.#answer(peer, message.request, core.written.heads(), { keys, rows }, absent, false);
+      const { phase, unmet } = core.identity;
+      const heads = phase === 'ready' && !unmet ? core.written.heads() : undefined;
+      this.#answer(peer, message.request, heads, { keys, rows }, absent, false);
     });
   }
 
   onAskRange(peer: Peer, message: AskRange): void {
     const core = this.#core;
-    if (!this.#mayAnswer(peer) || this.#served.size >= RANGES_SERVED_MAX)
+    const { phase, unmet } = core.identity;
+    const isWhole = phase === 'ready' && !unmet;
+    if (!this.#isOurs(peer) || !isWhole || this.#served.size >= RANGES_SERVED_MAX)
       return this.#refuse(peer, message.request);
     const scan = core.nextScan();
     this.#served.set(scan, { peer, request: message.request, heads: new Map() });
@@ -95,22 +100,23 @@ export class HealAnswers {
     return true;
   }
 
-  #mayAnswer(peer: Peer): boolean {
-    const { identity } = this.#core;
-    return identity.phase === 'ready' && peer.clusterUid === identity.uid;
+  #isOurs(peer: Peer): boolean {
+    const { phase, uid } = this.#core.identity;
+    return (phase === 'ready' || phase === 'bootstrapping') && peer.clusterUid === uid;
   }
 
   #answer(
     peer: Peer,
     request: number,
-    heads: readonly (readonly [origin: OriginId, head: number])[],
+    heads: readonly (readonly [origin: OriginId, head: number])[] | undefined,
     { keys, rows }: Records,
     absent: readonly string[],
     end: boolean,
   ): void {
     if (!this.#core.peers.has(peer.link)) return;
     this.#core.counters.recordsLent += keys.length;
-    this.#core.send(peer, { type: 'lent', request, ready: true, heads, keys, rows, absent, end });
+    const ready = heads !== undefined;
+    this.#core.send(peer, { type: 'lent', request, ready, heads: heads ?? [], keys, rows, absent, end });
   }
 
   #refuse(peer: Peer, request: number): void {

@@ -11,6 +11,9 @@
  *   was found. One that is behind may hold what the lost record replaced, or nothing.
  * - if no peer ever covers it (the lost record never left this node) but every other member has said what it has,
  *   the greatest of that is what is left, and the loss is logged and counted. A cluster of one keeps the key lost.
+ * - a peer that bootstraps, or may have missed a forgetting (standing.ts), covers nothing, but may hold the very record
+ *   (a rebuilt store keeps what it has), and counts among those who have said what they have: it may itself be waiting
+ *   for this record, in a snapshot of ours.
  *
  * Records that were seen above a head need a peer whose head is above them, too; where a gap that nobody can fill
  * makes that impossible, heads alone decide after a while, since nothing claims those records.
@@ -263,8 +266,8 @@ export class Heal {
     if (this.#damages.size === 0 && this.#ranges.size === 0) return;
     const { now, timers } = this.#core;
     this.#expire();
-    // Also one whose standing is unclear (standing.ts): with a damaged record this node's own may never become clear.
-    const peers = this.#core.partners().filter((peer) => peer.phase === 'ready');
+    // Also those that bootstrap, or whose standing is unclear: with a damaged record here theirs may never become clear.
+    const peers = this.#core.partners().filter((peer) => peer.phase !== 'new');
     if (peers.length > 0 && this.#requests.size < REQUESTS_MAX) {
       const due: string[] = [];
       for (const damage of this.#damages.values())
@@ -272,7 +275,8 @@ export class Heal {
           due.push(damage.key);
       for (let i = 0; i < due.length && this.#requests.size < REQUESTS_MAX; i += ASK_KEYS_MAX)
         this.#fetch(peers, due.slice(i, i + ASK_KEYS_MAX));
-      for (const range of this.#ranges)
+      const isReady = peers.some((peer) => peer.phase === 'ready');
+      for (const range of isReady ? this.#ranges : [])
         if (range.request === undefined && range.notBefore <= now.mono && this.#requests.size < REQUESTS_MAX)
           this.#fetchRange(peers, range);
     }
@@ -283,7 +287,7 @@ export class Heal {
     const request = this.#requests.get(message.request);
     if (request === undefined || request.peer !== peer) return;
     this.#release(message.request, request, RETRY_MS);
-    if (message.ready && !this.#isTooFarAhead(message.rows)) this.#take(peer, request, message);
+    if (!this.#isTooFarAhead(message.rows)) this.#take(peer, request, message);
     this.evaluate();
   }
 
@@ -295,8 +299,12 @@ export class Heal {
   // Deciding.
 
   #take(peer: Peer, request: Request, message: Lent): void {
-    const heads = this.#core.sealing.above(new Map(message.heads));
-    if (request.range !== undefined) return this.#takeRange(request.range, heads, message);
+    const { sealing } = this.#core;
+    // Dots of forgotten origins count as held, so this would be wrong of whoever may lack what was forgotten.
+    const mayCover = message.ready && sealing.standing.mayServe(peer);
+    const heads = mayCover ? sealing.above(new Map(message.heads)) : undefined;
+    if (request.range !== undefined)
+      return heads === undefined ? undefined : this.#takeRange(request.range, heads, message);
     const asked = new Set(request.keys);
     message.keys.forEach((key, i) => {
       if (asked.has(key)) this.#answered(peer, key, message.rows[i]!, heads);
@@ -304,7 +312,13 @@ export class Heal {
     for (const key of message.absent) if (asked.has(key)) this.#answered(peer, key, undefined, heads);
   }
 
-  #answered(peer: Peer, key: string, row: Row | undefined, heads: ReadonlyMap<OriginId, number>): void {
+  /** `heads`: undefined for a peer that may lack what no vector names. */
+  #answered(
+    peer: Peer,
+    key: string,
+    row: Row | undefined,
+    heads: ReadonlyMap<OriginId, number> | undefined,
+  ): void {
     const damage = this.#damages.get(key);
     if (damage === undefined || damage.decided) return;
     const { queue } = this.#core;
@@ -322,7 +336,8 @@ export class Heal {
    * Whether a peer with these heads holds the lost record, or what replaced it. Where the dot index says which record
    * it was, nothing else that this node had matters: the peer may be waiting for it behind this very record.
    */
-  #coversLoss(heads: ReadonlyMap<OriginId, number>, { dots, needed, since }: Damage): boolean {
+  #coversLoss(heads: ReadonlyMap<OriginId, number> | undefined, { dots, needed, since }: Damage): boolean {
+    if (heads === undefined) return false;
     if (dots.length > 0) return dots.every(({ origin, seq }) => (heads.get(origin) ?? 0) >= seq);
     return this.#covers(heads, needed, this.#core.now.mono - since);
   }
@@ -461,8 +476,10 @@ export class Heal {
   }
 
   /** A peer for these: one that is known to cover the first of them, if there is one; another one at every turn. */
-  #choose(peers: readonly Peer[], isFit: (heads: ReadonlyMap<OriginId, number>) => boolean): Peer {
+  #choose(all: readonly Peer[], isFit: (heads: ReadonlyMap<OriginId, number>) => boolean): Peer {
     const { sealing } = this.#core;
+    const sound = all.filter((peer) => peer.phase === 'ready' && sealing.standing.mayServe(peer));
+    const peers = sound.length > 0 ? sound : all;
     const fit = peers.filter((peer) => isFit(sealing.above(new Map(peer.vector.heads()))));
     const among = fit.length > 0 ? fit : peers;
     return among[this.#turn++ % among.length]!;

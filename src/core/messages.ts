@@ -285,9 +285,9 @@ export interface AskRecords {
 export interface Lent {
   readonly type: 'lent';
   readonly request: number;
-  /** False: the sender cannot answer now, and the rest is empty. */
+  /** False: the sender cannot answer now, or bootstraps: what it does not hold it may lack. */
   readonly ready: boolean;
-  /** What the sender had written when it looked. */
+  /** What the sender had written when it looked; empty if it is not ready. */
   readonly heads: readonly (readonly [origin: OriginId, head: number])[];
   readonly keys: readonly string[];
   readonly rows: readonly Row[];

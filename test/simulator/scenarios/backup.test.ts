@@ -146,6 +146,32 @@ describe('a store restored from a backup', () => {
     expect(valueAt(r, 'unknown to the backup')).toBe('v');
   });
 
+  test('says nothing of what it lacks to a member with a damaged record, as long as it may have missed a forgetting', () => {
+    const { world, nodes } = stage(['a', 'b'], { options: { tokenAgeMaxMs: 2_000 } });
+    const [a, b] = nodes as [SimNode, SimNode];
+    putNow(a, 'kept', 'v', { replicas: 2 });
+    const backup = restored(a);
+    putNow(b, 'unknown to the backup', 'v', { replicas: 2 });
+    b.wipe();
+    world.run(500);
+    b.start();
+    world.run(20_000);
+    const r = world.add({ name: 'r', join: ['a:1'] });
+    r.restore(backup);
+    world.partition([b]);
+    world.oracle.diskDamaged(a);
+    a.disk.image.flipBit('unknown to the backup', 300);
+    world.run(5_000);
+    a.core!.heal.damaged('unknown to the backup');
+    a.input({ type: 'tick' });
+    r.start();
+    world.run(5_000);
+    expect([r.ready, a.core!.counters.damageHealed]).toEqual([false, 0]);
+    world.healAll();
+    expectEqual([a, b, r], 60_000);
+    expect(valueAt(r, 'unknown to the backup')).toBe('v');
+  });
+
   test('that missed nothing is not filled anew, though origins were forgotten before the backup', () => {
     const { world, nodes } = stage(['a', 'b', 'c'], { options: { tokenAgeMaxMs: 2_000 } });
     const [, b, c] = nodes as [SimNode, SimNode, SimNode];

@@ -323,6 +323,32 @@ describe('a store that missed a forgetting', () => {
     expect(b.core!.counters.rebuilds).toBe(1);
   });
 
+  test('it is filled anew though its only source has damaged records, of which it holds one itself and nobody the other', () => {
+    const { world, nodes } = short(['a', 'b', 'c']);
+    const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+    const isWhole = (key: string): boolean => !a.disk.image.flipped.has(key);
+    putNow(a, 'in the backup', 'v', { replicas: 3 });
+    const backup = b.disk.image.clone();
+    putNow(c, 'of c', 'v', { replicas: 3 });
+    restartEmpty(world, c);
+    world.run(FORGETTING_MS);
+    c.kill();
+    b.restore(backup);
+    world.oracle.diskDamaged(a);
+    a.disk.image.flipBit('in the backup', 300);
+    a.disk.image.flipBit('of c', 300);
+    b.start();
+    expect(world.runUntil(() => b.core!.counters.rebuilds === 1, 10_000)).toBe(true);
+    expect(world.runUntil(() => isWhole('in the backup'), 5_000)).toBe(true);
+    // Until all others have said that they do not hold it either, the other one may be anywhere.
+    world.run(30_000);
+    expect([b.ready, isWhole('of c'), a.core!.counters.recordsLost]).toEqual([false, false, 0]);
+    a.input({ type: 'remove-member', id: 1, name: 'c' });
+    // The oracle takes no record for lost: that it is given up now is its complaint.
+    expect(() => world.runUntil(() => b.ready, 30_000)).toThrow('a gives up its record of of c');
+    expect(a.core!.counters.recordsLost).toBe(1);
+  });
+
   test('a backup that knows the seal of what was forgotten since ends with the vector of the others', () => {
     const { world, nodes } = short(['a', 'b', 'c']);
     const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
