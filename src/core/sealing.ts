@@ -252,7 +252,7 @@ export class Sealing {
     if (!this.#maySettle) return;
     this.#checkStanding();
     for (const row of [...this.#table.rows.values()])
-      if (hasEnded(this.#core, row.origin)) this.#carryOut(row);
+      if (hasEnded(this.#core, row.origin)) this.#carryOut(row, this.standing.wasCounted(row.stamp));
     const reports = this.#gossip.reportsOfAll();
     if (reports === undefined) return;
     const ended = new Map<OriginId, (ReportEntry | undefined)[]>();
@@ -299,7 +299,7 @@ export class Sealing {
     const { origin, head, seal } = row;
     this.#core.log('info', row.forgotten ? 'origin-forgotten' : 'origin-sealed', { origin, head, seal });
     this.#gossip.flood({ rows: [row], reports: [] });
-    this.#carryOut(row);
+    this.#carryOut(row, this.standing.proven);
     this.#store();
   }
 
@@ -321,19 +321,22 @@ export class Sealing {
     );
   }
 
-  /** Takes a forgotten origin out of this node's vector, where what it holds allows for it. */
-  #carryOut(row: SealRow): void {
+  /**
+   * Takes a forgotten origin out of this node's vector, where what it holds allows for it. `counted`: the forgetting
+   * rests on a report of this store.
+   */
+  #carryOut(row: SealRow, counted: boolean): void {
     if (!row.forgotten) return;
     const { taken } = this.#core;
     const { origin, seal } = row;
     if (taken.has(origin)) {
       if (taken.top(origin) > seal) return;
       // Whoever missed nothing holds all of it, whatever an older vector of its own still says.
-      if (taken.head(origin) < seal && !this.standing.proven) return;
+      if (taken.head(origin) < seal && !counted) return;
       this.#forget(origin, seal);
     }
     // In doubt the mark stays, to be compared with.
-    if (!this.standing.proven || row.stamp <= this.standing.forgotten) return;
+    if (!counted || row.stamp <= this.standing.forgotten) return;
     this.standing.forgotten = row.stamp;
     this.#store();
   }
@@ -358,8 +361,9 @@ export class Sealing {
       return;
     }
     const proven = standing.proven || this.#gossip.reportsOfAll() !== undefined;
-    if (latest === standing.forgotten && proven === standing.proven) return;
-    standing.set({ proven, forgotten: latest });
+    const forgotten = standing.latestCounted;
+    if (forgotten === standing.forgotten && proven === standing.proven) return;
+    standing.set({ proven, forgotten });
     this.#store();
     this.#gossip.publish();
   }

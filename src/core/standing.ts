@@ -8,10 +8,14 @@
  * without it, so it bootstraps again, by key range, and keeps what it has. Once every counted member has reported
  * by a table that includes it, and none was ahead, nothing can have been missed: later steps ask it. A joiner takes
  * over what its sources' standings have in common.
+ *
+ * Whoever comes back may hear of a forgetting before it hears that a copy bore its name meanwhile, and was asked in its
+ * place. So a mark is taken over only from reports that were made by its own member table: had another row borne its
+ * name there, only a newer row of its own, published in doubt, would have made the two tables equal again.
  */
 import type { Core } from './core.js';
 import type { Peer } from './peer.js';
-import type { SealTable } from './seal-table.js';
+import type { SealReport, SealTable } from './seal-table.js';
 
 export interface Standing {
   /** It is known to have missed none. */
@@ -78,6 +82,30 @@ export class OwnStanding implements Standing {
     };
     const best = Math.max(...peers.map(rank));
     return peers.filter((peer) => rank(peer) === best);
+  }
+
+  /** Whether a forgetting with this stamp rests on a report of this store: never while it is in doubt. */
+  wasCounted(stamp: number): boolean {
+    const { members, identity } = this.#core;
+    if (!this.proven || !members.isMember(identity.origin)) return false;
+    if (members.active().length === 1) return true;
+    for (const report of this.#table.reports.values())
+      if (report.version > stamp && this.#isOfOurTable(report)) return true;
+    return false;
+  }
+
+  /** The latest forgetting of those that other members reported by this node's own member table, or known here. */
+  get latestCounted(): number {
+    let latest = this.forgotten;
+    if (!this.#core.members.isMember(this.#core.identity.origin)) return latest;
+    for (const report of this.#table.reports.values())
+      if (this.#isOfOurTable(report)) latest = Math.max(latest, report.forgotten);
+    return latest;
+  }
+
+  #isOfOurTable({ member, membersHash }: SealReport): boolean {
+    const { members, identity } = this.#core;
+    return member !== identity.origin && membersHash === members.hash && members.isMember(member);
   }
 
   /** The latest forgetting that a member has reported, or that is known here. */

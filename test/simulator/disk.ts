@@ -210,6 +210,11 @@ export class Disk {
     this.#durable.run = { ...this.image.run };
   }
 
+  /** Whether a power cut may take all that was ever written, the founding included. */
+  get mayBeEmptied(): boolean {
+    return this.#durable !== undefined && !this.#durable.meta.has('node');
+  }
+
   /** Returns how many batches were lost. The machine forgets with its boot. */
   powerCut(random: Random): number {
     this.record = undefined;

@@ -136,6 +136,9 @@ export class Injector {
   #powerCut(node: SimNode, event: PlanEvent): void {
     if (!node.alive) return;
     const links = node.wires.size;
+    // No two disks may be empty at once (`#mayLose`).
+    const isLast = this.#nodes.some((other) => other !== node && (clusterOnDisk(other) ?? '') === '');
+    if (isLast && node.disk.mayBeEmptied) node.disk.writeBack();
     if (node.powerCut() > 0) this.#mattered('lostTail');
     if (links > 0) this.#mattered('powerCut');
     this.#end(event, () => this.#start(node));

@@ -323,6 +323,29 @@ describe('a store that missed a forgetting', () => {
     expect(b.core!.counters.rebuilds).toBe(1);
   });
 
+  test('a host whose name a copy bore hears of what was forgotten before it hears of the copy, and is filled anew', () => {
+    const { world, nodes } = short(['a', 'b', 'c']);
+    const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+    putNow(b, 'kept', 'v', { replicas: 3 });
+    c.kill();
+    const copy = world.add({ ...c.settings, address: 'c:2' });
+    copy.disk.replace(c.disk.image.clone());
+    copy.start();
+    expect(world.runUntil(() => copy.ready && copy.core!.linked().length === 2, 20_000)).toBe(true);
+    const ended = originOf(b);
+    putNow(b, 'missed by c', 'v', { replicas: 3 });
+    restartEmpty(world, b);
+    expect(world.runUntil(() => !vectorOf(a).includes(ended), FORGETTING_MS)).toBe(true);
+    // Before its row is dropped.
+    copy.kill();
+    c.start();
+    expectEqual(nodes, 60_000);
+    expect([valueAt(c, 'missed by c'), c.core!.counters.rebuilds]).toEqual(['v', 1]);
+    world.run(FORGETTING_MS);
+    expectEqual(nodes);
+    for (const node of nodes) for (const origin of vectorOf(node)) expect(membersOf(node)).toContain(origin);
+  });
+
   test('it is filled anew though its only source has damaged records, of which it holds one itself and nobody the other', () => {
     const { world, nodes } = short(['a', 'b', 'c']);
     const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
