@@ -1,7 +1,8 @@
 /**
  * What the digest tree costs. A verified rebuild at the start (no checkpoint: every record read, checked and summed,
  * and the total held against the root that the store keeps) against a raw scan of the same rows by LevelDB alone;
- * both include opening the database. And the upkeep of the tree per write against a whole put.
+ * both include opening the database. And the upkeep of the tree per write against a whole put, of a new key and of one
+ * that is there.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { seededRandom } from '../bin/seeded-random.js';
@@ -9,10 +10,11 @@ import { checksum } from '../src/checksum.js';
 import { DigestSum } from '../src/core/digest-sum.js';
 import { DigestTree, LEAF_KEYS, Leaf } from '../src/core/digest-tree.js';
 import { KIND_REGISTER, makeRow } from '../src/core/entry.js';
-import { digestEntry } from '../src/core/entry-hash.js';
+import { digestEntry, type EntryDigest } from '../src/core/entry-hash.js';
 import { compareKeys } from '../src/core/key-order.js';
 import type { Row } from '../src/core/types.js';
 import { openReplica } from '../src/index.js';
+import { CORE_DEFAULTS } from '../src/options.js';
 import type { Replica } from '../src/read-store.js';
 import { ENTRY, META } from '../src/storage/physical.js';
 import { encodeValue } from '../src/values.js';
@@ -23,6 +25,7 @@ const KEYS = { full: 1_000_000, quick: 200_000, smoke: 3_000 };
 const PUTS = { full: 60_000, quick: 20_000, smoke: 300 };
 const BATCH = 1_000;
 const BATCHES_IN_FLIGHT = 4;
+const IN_FLIGHT = 4_000;
 /** A rebuild takes at most 1.5 raw scans. */
 const REBUILD_BAR = 1 / 1.5;
 /** Upkeep is less than a tenth of a put. */
@@ -35,7 +38,7 @@ export const digestBench: Bench = {
   name: 'digest',
   summary: 'verified rebuild of the digest against a raw scan of the store; its upkeep against a put',
   run: async (context) => ({
-    comparisons: [await rebuild(context), await upkeep(context)],
+    comparisons: [await rebuild(context), await upkeep(context, false), await upkeep(context, true)],
     remarks: [`${KEYS[context.scale]} keys`],
   }),
 };
@@ -131,66 +134,68 @@ async function rebuild(context: Context): Promise<Comparison> {
   });
 }
 
-async function upkeep(context: Context): Promise<Comparison> {
+/**
+ * What core/digest.ts does for each row of a batch, before it is written and after, in batches as they are committed:
+ * the rows were made, or read, just before. Against whole puts of the same kind. Keys are scattered over the tree.
+ */
+async function upkeep(context: Context, overwrites: boolean): Promise<Comparison> {
   const puts = PUTS[context.scale];
   await using replica = await open(context.folder());
-  const rows = writes(puts);
+  if (overwrites) await fill(replica, 0, puts);
+  const { keys: before } = (await replica.status()).digest;
   const tree = treeOf(KEYS[context.scale]);
-  const coming = new DigestSum();
-  const sumOfOther = new DigestSum();
-  for (const { key, one, other } of rows) {
-    tree.change(key, undefined, digestEntry(key, one));
-    sumOfOther.add(digestEntry(key, other));
-  }
-  const sumOfOne = tree.root.copy();
-  let replaced = false;
+  const model = new DigestSum();
+  const random = seededRandom(1);
+  const order = (round: number): number[] =>
+    random.shuffle(Array.from({ length: puts }, (_, i) => (overwrites ? i : (round + 1) * puts + i)));
+  let version = 0;
+  const old = new Map<number, Row>();
+  const upkeepOf = (round: number): number => {
+    version += 1;
+    const all = order(round);
+    let took = 0;
+    for (let at = 0; at < all.length; at += CORE_DEFAULTS.commitRowsMax) {
+      const part = all.slice(at, at + CORE_DEFAULTS.commitRowsMax).map((i) => {
+        const key = keyOf(i);
+        const row = rowOf(key, i * 97 + version, `${VALUE} ${version}`);
+        // As it is read from the disk: bytes of its own.
+        const replaced = old.has(i) ? Uint8Array.from(old.get(i)!) : undefined;
+        if (overwrites) old.set(i, row);
+        return { key, row, replaced };
+      });
+      const began = performance.now();
+      const digests = keepUp(tree, part);
+      took += performance.now() - began;
+      for (const { before: gone, now } of digests) {
+        if (gone !== undefined) model.remove(gone);
+        model.add(now);
+      }
+    }
+    check(tree.root.equals(model), `the sums after round ${round}`);
+    return (puts / took) * 1_000;
+  };
+  // The first time there is nothing to replace.
+  if (overwrites) upkeepOf(-1);
   const [subject, baseline] = await interleave(context, [
+    { label: 'upkeep', round: upkeepOf },
     {
-      label: 'upkeep',
-      round: (round) => {
-        const began = performance.now();
-        // What core/digest.ts does for a row that replaces another, the dearer kind of write: before its batch is
-        // written, and after.
-        for (const { key, one, other } of rows) {
-          const old = digestEntry(key, replaced ? other : one);
-          const now = digestEntry(key, replaced ? one : other);
-          coming.remove(old);
-          coming.add(now);
-          coming.add(old);
-          coming.remove(now);
-          tree.change(key, old, now);
-        }
-        const took = performance.now() - began;
-        replaced = !replaced;
-        check(tree.root.equals(replaced ? sumOfOther : sumOfOne), `the sums after round ${round}`);
-        return (puts / took) * 1_000;
-      },
-    },
-    {
-      label: 'puts',
+      label: overwrites ? 'overwriting puts' : 'puts of new keys',
       round: async (round) => {
-        let next = 0;
+        const rows = order(round).map(
+          (i) => [Buffer.from(keyOf(i)).toString(), `${VALUE} ${round}`] as const,
+        );
         const began = performance.now();
-        const inTurn = async (): Promise<void> => {
-          while (next < puts) {
-            const i = next++;
-            await replica.put(keyOf((round + 1) * puts + i), `${VALUE} ${i}`, {
-              fsync: false,
-              timeoutMs: 60_000,
-            });
-          }
-        };
-        await Promise.all(Array.from({ length: Math.min(4_000, puts) }, inTurn));
+        await putAll(replica, rows);
         return (puts / (performance.now() - began)) * 1_000;
       },
       after: async () => {
-        const { digest } = await replica.status();
-        check(digest.keys % puts === 0, `${digest.keys} keys in the digest`);
+        const { keys } = (await replica.status()).digest;
+        check(overwrites ? keys === before : (keys - before) % puts === 0, `${keys} keys in the digest`);
       },
     },
   ]);
   return compare(context, {
-    name: 'upkeep',
+    name: overwrites ? 'upkeep, overwriting' : 'upkeep, new keys',
     unit: 'writes/s',
     subject: subject!,
     baseline: baseline!,
@@ -198,13 +203,42 @@ async function upkeep(context: Context): Promise<Comparison> {
   });
 }
 
-/** Of each key two rows, of which one replaces the other. */
-function writes(count: number): { key: string; one: Row; other: Row }[] {
-  const all = Array.from({ length: count }, (_, i) => {
-    const key = keyOf(i);
-    return { key, one: rowOf(key, i, VALUE), other: rowOf(key, i + count, `${VALUE}!`) };
+interface Written {
+  readonly key: string;
+  readonly row: Row;
+  readonly replaced: Row | undefined;
+}
+
+/** The steps of `bind` and `landed` (core/digest.ts). */
+function keepUp(
+  tree: DigestTree,
+  batch: readonly Written[],
+): { before: EntryDigest | undefined; now: EntryDigest }[] {
+  const coming = new DigestSum();
+  const digests = batch.map(({ key, row, replaced }) => {
+    const now = digestEntry(key, row);
+    coming.add(now);
+    const before = replaced === undefined ? undefined : digestEntry(key, replaced);
+    if (before !== undefined) coming.remove(before);
+    return { before, now };
   });
-  return seededRandom(1).shuffle(all);
+  digests.forEach(({ before, now }, i) => {
+    if (before !== undefined) coming.add(before);
+    coming.remove(now);
+    tree.change(batch[i]!.key, before, now);
+  });
+  return digests;
+}
+
+async function putAll(replica: Replica, rows: readonly (readonly [string, string])[]): Promise<void> {
+  let next = 0;
+  const inTurn = async (): Promise<void> => {
+    while (next < rows.length) {
+      const [key, value] = rows[next++]!;
+      await replica.put(key, value, { fsync: false, timeoutMs: 60_000 });
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(IN_FLIGHT, rows.length) }, inTurn));
 }
 
 function rowOf(key: string, i: number, value: string): Row {
