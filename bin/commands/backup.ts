@@ -1,11 +1,12 @@
 /** backup and restore: the whole of a node's data in one file, and a node's store from such a file. */
-import { SingleBar } from 'cli-progress';
+import type { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
 import { ReadmeshError } from '../../src/errors.js';
 import type { RestoreReport } from '../../src/node/backup.js';
 import { DEFAULT_DATA } from '../../src/options.js';
 import { type Cli, type ClientFlags, clientOptions, hostsOf } from '../cli/command.js';
 import type { Downloaded } from '../cli/download.js';
+import { startEntriesBar } from '../cli/entries-bar.js';
 import { bytes, count, counted, duration, printable } from '../cli/format.js';
 
 /** How long a host may send nothing unless --timeout-ms says otherwise, ms. */
@@ -132,19 +133,7 @@ function progressBar(what: string): ((entries?: number, total?: number) => void)
       if (bar?.isActive === true) bar.stop();
       return;
     }
-    if (bar === undefined) {
-      const share = total === undefined ? '' : '{bar}  {percentage} %  ';
-      bar = new SingleBar({
-        format: `${what}  ${share}{entries} entries  {duration_formatted}`,
-        stream: process.stderr,
-        hideCursor: true,
-        clearOnComplete: true,
-        barCompleteChar: '\u2501',
-        barIncompleteChar: '\u2500',
-        barsize: 30,
-      });
-      bar.start(total ?? 0, 0, { entries: '0' });
-    }
+    bar ??= startEntriesBar(what, total ?? 0);
     if (total !== undefined) bar.setTotal(Math.max(total, entries));
     bar.update(entries, { entries: count(entries) });
   };

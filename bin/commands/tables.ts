@@ -1,7 +1,7 @@
 /** Many entries at once: scan, export, import, watch. */
 import { createReadStream, type ReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { SingleBar } from 'cli-progress';
+import type { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
 import { ReadmeshError } from '../../src/errors.js';
 import { stringifyValue } from '../../src/json.js';
@@ -16,6 +16,7 @@ import {
   withClient,
   writeOptionsOf,
 } from '../cli/command.js';
+import { startEntriesBar } from '../cli/entries-bar.js';
 import { formatEntry, readLines } from '../cli/entry-lines.js';
 import { count, counted } from '../cli/format.js';
 import { Importer } from '../cli/importer.js';
@@ -155,21 +156,7 @@ async function openInput(file: string): Promise<{ stream: ReadStream; bytes: num
 /** Only people watch a bar: on a terminal. Without a known length (a pipe) it only counts. */
 function progressBar(bytes: number | undefined): SingleBar | undefined {
   if (!process.stderr.isTTY) return undefined;
-  const format =
-    bytes === undefined || bytes === 0
-      ? 'importing  {entries} entries  {duration_formatted}'
-      : 'importing  {bar}  {percentage} %  {entries} entries  {duration_formatted}';
-  const bar = new SingleBar({
-    format,
-    stream: process.stderr,
-    hideCursor: true,
-    clearOnComplete: true,
-    barCompleteChar: '\u2501',
-    barIncompleteChar: '\u2500',
-    barsize: 30,
-  });
-  bar.start(bytes ?? 0, 0, { entries: '0' });
-  return bar;
+  return startEntriesBar('importing', bytes ?? 0);
 }
 
 export function addWatch(program: Command, cli: Cli): void {

@@ -80,7 +80,7 @@ export interface BootstrapSource {
 export interface BootstrapProgress {
   /** Peers copied from since the start. */
   readonly sources: BootstrapSource[];
-  /** Received since the start of this process. */
+  /** Received since this node started. */
   entries: number;
   bytes: number;
   /** Copied before that, by an earlier one. */

@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { KIND_REGISTER } from '../../../src/core/entry.js';
 import { CONFIRMATIONS_MAX, HELD_BYTES_MAX, HELD_MAX, SUSPECT_RANGES_MAX } from '../../../src/core/heal.js';
+import { ReplicaCore } from '../../../src/core/replica.js';
 import type { SimNode } from '../node.js';
+import { takesLateOne } from './damage.js';
 import {
   code,
   del,
@@ -193,32 +195,9 @@ describe('disks', () => {
     expect([valueAt(c, 'k'), valueAt(b, 'j')]).toEqual(['newer', 'lost']);
   });
 
-  test.each(['pushed', 'caught up with'])(
+  test.each(['pushed', 'caught up with'] as const)(
     'an older record that is %s late waits for the healing of its key, heads unmoved, and does not win',
-    (how) => {
-      const { world, nodes } = stage(['a', 'b', 'c']);
-      const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
-      const late = stampAt(world, -500);
-      world.cut(c, a);
-      world.cut(c, b);
-      putNow(a, 'k', 'lost', { replicas: 2 });
-      world.cut(a, b);
-      if (how === 'caught up with') putNow(c, 'k', 'older', { ...ALONE, stamp: late });
-      world.oracle.diskDamaged(b);
-      b.disk.image.flipBit('k', 300);
-      const { origin } = c.core!.identity;
-      const before = b.disk.image.heads.get(origin);
-      reset(world, b, c);
-      world.mend(b, c);
-      world.run(3_000);
-      if (how === 'pushed') putNow(c, 'k', 'older', { ...ALONE, stamp: late });
-      world.run(5_000);
-      expect(c.disk.image.heads.get(origin)).toBeGreaterThan(before ?? 0);
-      expect([b.disk.image.lookup('k'), b.disk.image.heads.get(origin)]).toEqual(['damaged', before]);
-      world.healAll();
-      expectEqual([a, b, c]);
-      expect([valueAt(b, 'k'), valueAt(c, 'k')]).toEqual(['lost', 'lost']);
-    },
+    (how) => expect(takesLateOne(ReplicaCore, how)).toBe(false),
   );
 
   test('of a range that cannot be read, what vanished is fetched, and so is what replaced an older record that shows again', () => {
@@ -377,6 +356,26 @@ describe('disks', () => {
     expect(writes.filter((write) => code(write) === 'OVERLOADED').length).toBeGreaterThan(300);
     world.run(35_000);
     expect(new Set(writes.map(code))).toEqual(new Set(['ok', 'OVERLOADED']));
+    expectEqual([a, b]);
+  });
+});
+
+describe('acknowledgements', () => {
+  test('writes that wait for other hosts are bounded, however small they are, and further ones are refused', () => {
+    const { world, nodes } = stage(['a', 'b'], { options: { pendingRowsMax: 100 } });
+    const [a, b] = nodes as [SimNode, SimNode];
+    world.cut(a, b);
+    const writes: ReturnType<typeof put>[] = [];
+    for (let i = 0; i < 30; i++) {
+      for (let j = 0; j < 10; j++) writes.push(put(a, `k${i}/${j}`, 'v', { timeoutMs: 60_000 }));
+      // They are written in between: only their acknowledgements are missing.
+      world.run(100);
+    }
+    expect(a.core!.queue.rows).toBe(0);
+    expect(writes.filter((write) => code(write) === 'OVERLOADED').length).toBe(200);
+    world.healAll();
+    world.run(30_000);
+    expect(writes.filter((write) => code(write) === 'ok').length).toBe(100);
     expectEqual([a, b]);
   });
 });

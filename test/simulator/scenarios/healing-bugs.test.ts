@@ -4,18 +4,8 @@ import { ReplicaCore } from '../../../src/core/replica.js';
 import { Violation } from '../faults.js';
 import { HEALING_MUTANTS } from '../mutants.js';
 import { type Copies, copyWithBugs } from '../mutate.js';
-import type { SimNode } from '../node.js';
-import { expectEqual, putNow, reset, type Stage, stage, stampAt, valueAt } from './stage.js';
-
-type Build = typeof ReplicaCore;
-
-const ALONE = { replicas: 1 };
-
-function trio(Core: Build): Stage & { a: SimNode; b: SimNode; c: SimNode } {
-  const { world, nodes } = stage(['a', 'b', 'c'], { Core });
-  const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
-  return { world, nodes, a, b, c };
-}
+import { type Build, takesLateOne, trio } from './damage.js';
+import { expectEqual, putNow, reset, valueAt } from './stage.js';
 
 /**
  * Whether b, whose record of `k` is damaged, makes do with what c says of it: c was cut off when it was written, and has
@@ -41,30 +31,6 @@ function trustsOneBehind(Core: Build, older: boolean): boolean {
   expectEqual(nodes);
   expect([valueAt(b, 'k'), valueAt(c, 'k')]).toEqual(['newer', 'newer']);
   return false;
-}
-
-/** Whether b, whose record of `k` is damaged, takes a late older one for news, or a head that covers it. */
-function takesLateOne(Core: Build, how: 'pushed' | 'caught up with'): boolean {
-  const { world, nodes, a, b, c } = trio(Core);
-  const late = stampAt(world, -500);
-  world.cut(c, a);
-  world.cut(c, b);
-  putNow(a, 'k', 'lost', { replicas: 2 });
-  world.cut(a, b);
-  if (how === 'caught up with') putNow(c, 'k', 'older', { ...ALONE, stamp: late });
-  world.oracle.diskDamaged(b);
-  b.disk.image.flipBit('k', 300);
-  const { origin } = c.core!.identity;
-  const before = b.disk.image.heads.get(origin);
-  reset(world, b, c);
-  world.mend(b, c);
-  world.run(3_000);
-  if (how === 'pushed') putNow(c, 'k', 'older', { ...ALONE, stamp: late });
-  world.run(5_000);
-  if (b.disk.image.lookup('k') !== 'damaged' || b.disk.image.heads.get(origin) !== before) return true;
-  world.healAll();
-  expectEqual(nodes);
-  return valueAt(b, 'k') !== 'lost';
 }
 
 /** By the scenario, or by the oracle before it. */
