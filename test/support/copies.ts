@@ -37,14 +37,22 @@ export async function eventually<T>(
 const vector = (status: StatusBody): string =>
   JSON.stringify(Object.entries(status.heads).sort(([a], [b]) => (a < b ? -1 : 1)));
 
-/** Waits until all are ready and at one version vector; then compares all entries by HTTP. */
+/**
+ * Waits until all are ready and at one version vector; then compares all entries by HTTP. The scans count only if the
+ * vector was the same before and after them: a write whose client has given up may still be on its way to the disk.
+ */
 export async function converged(daemons: readonly Daemon[]): Promise<Map<string, unknown>> {
-  await eventually('all nodes ready and at one version vector', async () => {
+  const common = async (): Promise<string | undefined> => {
     const all = await Promise.all(daemons.map((daemon) => httpStatus(daemon.address)));
     const first = vector(all[0]!);
-    return all.every((status) => status.ready && vector(status) === first);
+    return all.every((status) => status.ready && vector(status) === first) ? first : undefined;
+  };
+  const scans = await eventually('all nodes ready and at one version vector', async () => {
+    const before = await common();
+    if (before === undefined) return undefined;
+    const found = await Promise.all(daemons.map((daemon) => httpScan(daemon.address)));
+    return (await common()) === before ? found : undefined;
   });
-  const scans = await Promise.all(daemons.map((daemon) => httpScan(daemon.address)));
   for (const [i, scan] of scans.entries())
     for (const key of new Set([...scans[0]!.keys(), ...scan.keys()]))
       if (canonical(scan.get(key)) !== canonical(scans[0]!.get(key)))
