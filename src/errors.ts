@@ -38,6 +38,7 @@ export const ERRORS = {
   // The host cannot serve this now: try another one, or later.
   NOT_READY: row('unchanged', 503, 3, true),
   OVERLOADED: row('unchanged', 503, 3, true),
+  NO_MAJORITY: row('unchanged', 503, 3, true),
   CLOSED: row('indeterminate', 503, 3, true),
   UNREACHABLE: row('indeterminate', 503, 3, true),
   TIMEOUT: row('indeterminate', 504, 3, true),
@@ -45,6 +46,7 @@ export const ERRORS = {
   // Clocks.
   CLOCK_SKEW: row('unchanged', 503, 4, true),
   FUTURE_STAMP: row('unchanged', 400, 4, false),
+  STALE_STAMP: row('unchanged', 400, 4, false),
   // Identity.
   WRONG_CLUSTER: row('unchanged', 403, 4, false),
   NAME_IN_USE: row('unchanged', 409, 4, true),

@@ -19,6 +19,13 @@ export const CLUSTER_DEFAULTS = {
   beatMs: 1_000,
   /** How long a session token may be used, ms: so long is it remembered how far an ended origin had come. */
   tokenAgeMaxMs: 86_400_000,
+  /**
+   * How late a write may be sent again, ms: a client's stamp that is older than that is refused. So long, at least, is
+   * a deletion remembered after everybody has it. At least twice the longest deadline and twice `maxClockDriftMs`.
+   */
+  lateRetryMs: 600_000,
+  /** Silence after which members vote to exclude a member, ms. Until then it holds back the collection of garbage. */
+  leaseMs: 86_400_000,
 } as const;
 
 /** Caps and times of one host. */

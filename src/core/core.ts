@@ -20,6 +20,7 @@ import type { Checksum } from './entry.js';
 import type { FailureDetector } from './failure-detector.js';
 import type { Found, Heal } from './heal.js';
 import type { Hlc } from './hlc.js';
+import type { Horizon } from './horizon.js';
 import type { Effect, LinkId } from './io.js';
 import type { MemberTable } from './membership.js';
 import type { PeerMessage, PeerPhase } from './messages.js';
@@ -75,7 +76,8 @@ export type TimerName =
   | 'reconcile'
   | 'heal';
 
-export type LocalPhase = PeerPhase | 'expelled' | 'failed';
+/** `outdated`: the cluster went on without this store, which is to be set aside and filled anew. */
+export type LocalPhase = PeerPhase | 'expelled' | 'failed' | 'outdated';
 
 export interface Identity {
   uid: string;
@@ -132,6 +134,7 @@ export interface Core {
   readonly acks: Acknowledgements;
   readonly members: MemberTable;
   readonly sealing: Sealing;
+  readonly horizon: Horizon;
   readonly detector: FailureDetector;
   readonly timers: Timers<TimerName>;
   /** By link; accepted or still shaking hands. */

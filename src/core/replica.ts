@@ -17,6 +17,7 @@ import { Gossip } from './gossip.js';
 import { DAMAGED, type Found, Heal, type Outcome } from './heal.js';
 import { HealAnswers } from './heal-answers.js';
 import { Hlc } from './hlc.js';
+import { Horizon } from './horizon.js';
 import type { Effect, Input, LinkId, LocalWrite } from './io.js';
 import { Lifecycle } from './lifecycle.js';
 import { Links } from './links.js';
@@ -103,6 +104,7 @@ export class ReplicaCore implements Core {
   readonly acks: Acknowledgements;
   readonly members = new MemberTable();
   readonly sealing: Sealing;
+  readonly horizon: Horizon = new Horizon(this);
   readonly detector: FailureDetector;
   readonly timers = new Timers<TimerName>();
   readonly peers = new Map<LinkId, Peer>();
