@@ -77,7 +77,15 @@ export interface ReadyOptions {
 }
 
 /** `degraded`: the store refuses writes; reads go on where they can. */
-export type Phase = 'founding' | 'joining' | 'bootstrapping' | 'ready' | 'expelled' | 'outdated' | 'degraded' | 'closed';
+export type Phase =
+  | 'founding'
+  | 'joining'
+  | 'bootstrapping'
+  | 'ready'
+  | 'expelled'
+  | 'outdated'
+  | 'degraded'
+  | 'closed';
 
 export interface MemberStatus {
   name: string;
