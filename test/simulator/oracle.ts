@@ -36,6 +36,7 @@ import { overCap } from './caps.js';
 import type { Image } from './disk.js';
 import { EndedOrigins } from './ended.js';
 import { Violation } from './faults.js';
+import { Horizons } from './horizons.js';
 import type { OpenWrite, SimNode } from './node.js';
 import { TWIN_PREFIX } from './workload.js';
 import type { World } from './world.js';
@@ -82,6 +83,7 @@ export class Oracle {
   readonly #confirmed = new Map<OriginId, number>();
   readonly #lostDisks: LostDisk[] = [];
   readonly ended: EndedOrigins;
+  readonly horizons: Horizons;
   readonly obligations = new Map<string, Obligation[]>();
   /** Nodes whose disk holds, or held, damaged records: until it is emptied, nothing is asked of it. */
   readonly damaged = new Set<SimNode>();
@@ -97,6 +99,7 @@ export class Oracle {
       (origin) => this.#accepted.get(origin) ?? [],
       (node) => this.damaged.has(node),
     );
+    this.horizons = new Horizons(world, (node) => this.damaged.has(node));
   }
 
   // What nodes report.
@@ -133,6 +136,7 @@ export class Oracle {
   apply(node: SimNode, batch: StoreBatch): void {
     const { image } = node.disk;
     const fresh: Row[] = [];
+    this.horizons.check(node, batch);
     for (const [key, { row, replaces }] of batch.rows) {
       if (this.#meet(node, key, row)) fresh.push(row);
       const flipped = image.flipped.get(key);
@@ -248,6 +252,7 @@ export class Oracle {
   afterInput(node: SimNode, input: Input): void {
     const core = node.core;
     if (core === undefined) return;
+    this.horizons.afterInput(node);
     const { options } = this.#world;
     const { queue, acks } = core;
     const room =
@@ -292,6 +297,7 @@ export class Oracle {
   /** What the node's disk held before is gone, or part of it. */
   diskChanged(node: SimNode, before: Image, flushedToo = false): void {
     const { host } = node;
+    this.horizons.diskChanged(before);
     this.#lostDisks.push({ at: this.#world.scheduler.now, host, image: before, flushedToo });
     for (const [key, list] of this.obligations) {
       const held = before.rows.get(key);
