@@ -470,6 +470,7 @@ export class ReplicaCore implements Core {
         this.#gossip.beat();
         this.#reconcile.beat();
         this.#offers.sweep();
+        this.horizon.storeIfDue();
       } else if (timer === 'announce') this.#gossip.announce();
       else if (timer === 'pulses') this.#gossip.relayPulses();
       else if (timer === 'offers') this.#offers.tick();
