@@ -142,6 +142,19 @@ export class DigestTree {
     return out;
   }
 
+  /** Leaves that hold keys of (after, to], in order, wherever they begin. */
+  *overlapping(after: string, to: string | undefined): Generator<Leaf> {
+    let { block, leaf } = this.#find(after);
+    // A bound belongs to the leaf before it, which then holds none of the range.
+    if (this.#boundAfter(block, leaf) === after) leaf += 1;
+    for (; block < this.#blocks.length; block++, leaf = 0)
+      for (; leaf < this.#blocks[block]!.leaves.length; leaf++) {
+        const next = this.#blocks[block]!.leaves[leaf]!;
+        if (to !== undefined && compareKeys(next.after, to) >= 0) return;
+        yield next;
+      }
+  }
+
   /** Leaves of (after, to], in order. Both must be bounds. */
   within(after: string, to: string | undefined): Leaf[] {
     const out: Leaf[] = [];

@@ -142,6 +142,15 @@ export class Digest {
     return leaf.suspect || this.#doubtful.has(leaf);
   }
 
+  /** The same of records with keys above `after`, up to `until`. */
+  isSuspectWithin(after: string, until: string | undefined): boolean {
+    if (!this.#built) return true;
+    if (this.isSound) return false;
+    for (const leaf of this.#tree.overlapping(after, until))
+      if (leaf.suspect || this.#doubtful.has(leaf)) return true;
+    return false;
+  }
+
   start(): void {
     if (!this.#built) this.#core.timers.set('digest', this.#core.now.mono);
   }
