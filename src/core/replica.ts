@@ -177,7 +177,7 @@ export class ReplicaCore implements Core {
     this.#gossip = new Gossip(this, this.#lifecycle, this.#links, this.#trees, (peer) =>
       this.#replication.resend(peer),
     );
-    this.#sessions = new Sessions(this, this.#lifecycle, merge, this.#trees);
+    this.#sessions = new Sessions(this, this.#lifecycle, merge, this.#trees, this.#digest);
   }
 
   /** One input in, all its effects out. `now` never goes back in `mono`. */

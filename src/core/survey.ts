@@ -74,7 +74,7 @@ export class Survey {
     this.#end = end;
     this.#position = order.after;
     this.#sliceFrom = order.after;
-    this.leaves = [new Leaf(order.after)];
+    this.leaves = [new Leaf(order.after, true)];
     this.#openSlice();
   }
 
@@ -101,7 +101,7 @@ export class Survey {
       if (!summed) return;
       const leaf = this.#leafOf(key);
       if (old !== undefined) leaf.remove(old);
-      if (now !== undefined) leaf.add(now);
+      if (now !== undefined) leaf.put(key, now);
       return;
     }
     if (summed && old !== undefined && !this.#touched.has(key)) this.#leafOf(key).remove(old);
@@ -160,7 +160,7 @@ export class Survey {
     this.order.onRow?.(key, row);
     // Most slices see no write; looking a key up would hash it.
     if (this.#touched.size > 0 && this.#touched.has(key)) return;
-    this.leaves.at(-1)!.add(digestEntry(key, row));
+    this.leaves.at(-1)!.put(key, digestEntry(key, row));
   }
 
   #cutBelow(key: string | undefined): void {
@@ -173,7 +173,7 @@ export class Survey {
   }
 
   #startLeaf(after: string): void {
-    this.leaves.push(new Leaf(after));
+    this.leaves.push(new Leaf(after, true));
     this.#leafRows = 0;
   }
 
@@ -198,7 +198,8 @@ export class Survey {
   #closeSlice(last: boolean): void {
     if (last) this.#cutBelow(undefined);
     for (const [key, now] of this.#touched)
-      if (now !== undefined && (last || compareKeys(key, this.#position) <= 0)) this.#leafOf(key).add(now);
+      if (now !== undefined && (last || compareKeys(key, this.#position) <= 0))
+        this.#leafOf(key).put(key, now);
     this.#touched.clear();
     this.#stopScan();
     if (!last) return this.#openSlice();
