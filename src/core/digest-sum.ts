@@ -64,14 +64,21 @@ export class DigestSum {
     this.#subtractMortal(other.#e, other.#f, other.#g, other.#h);
   }
 
-  equals(other: DigestSum): boolean {
+  /** `mortal` false: by the live entries alone. */
+  equals(other: DigestSum, mortal = true): boolean {
     return (
       this.live === other.live &&
-      this.mortal === other.mortal &&
       this.#a === other.#a &&
       this.#b === other.#b &&
       this.#c === other.#c &&
       this.#d === other.#d &&
+      (!mortal || this.#equalsMortal(other))
+    );
+  }
+
+  #equalsMortal(other: DigestSum): boolean {
+    return (
+      this.mortal === other.mortal &&
       this.#e === other.#e &&
       this.#f === other.#f &&
       this.#g === other.#g &&

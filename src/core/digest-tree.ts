@@ -32,6 +32,8 @@ export class Leaf extends DigestSum {
   suspect = false;
   /** A record in it was lost, and nobody knows which: its sum says nothing until it is read anew. Not stored. */
   unknown = false;
+  /** No mortal entry of it is over before this time, ms; 0: nobody knows. Not stored. */
+  earliest = Number.POSITIVE_INFINITY;
 
   constructor(after: string) {
     super();
@@ -71,6 +73,14 @@ export class DigestTree {
 
   *leaves(): Generator<Leaf> {
     for (const { leaves } of this.#blocks) yield* leaves;
+  }
+
+  /** Leaves from the one on that holds the keys just above `bound`. */
+  *leavesFrom(bound: string): Generator<Leaf> {
+    let { block, leaf } = this.#startingAt(bound) ?? this.#find(bound);
+    const blocks = this.#blocks;
+    for (; block < blocks.length; block++, leaf = 0)
+      for (; leaf < blocks[block]!.leaves.length; leaf++) yield blocks[block]!.leaves[leaf]!;
   }
 
   leafOf(key: string): Leaf {
@@ -187,6 +197,7 @@ export class DigestTree {
       if (fits) {
         // A leaf in the list may be the tree's own: its block still counts it until it is replaced.
         last.addSum(leaf);
+        last.earliest = Math.min(last.earliest, leaf.earliest);
         changed = true;
       } else merged.push(leaf);
     }
@@ -233,6 +244,7 @@ export class DigestTree {
       leaf.proved = (flags & 1) !== 0;
       leaf.suspect = (flags & 2) !== 0;
       leaf.addSum(DigestSum.read(bytes, end - SUM_BYTES));
+      leaf.earliest = 0;
       leaves.push(leaf);
       at = end;
     }

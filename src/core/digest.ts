@@ -15,6 +15,7 @@ import type { Core } from './core.js';
 import { type Change, changesOf, decodeRoot, encodeRoot } from './digest-changes.js';
 import { DigestSum } from './digest-sum.js';
 import { DigestTree, LEAF_KEYS_MAX, Leaf } from './digest-tree.js';
+import { endOf } from './entry.js';
 import { digestEntry, type EntryDigest } from './entry-hash.js';
 import { compareKeys } from './key-order.js';
 import { Survey, type SurveyOrder } from './survey.js';
@@ -142,6 +143,11 @@ export class Digest {
     return leaf.suspect || this.#doubtful.has(leaf);
   }
 
+  /** Something is known to be wrong with this key's range; unlike `isSuspect`, not while it is merely not read yet. */
+  isDamaged(key: string): boolean {
+    return this.#built ? this.isSuspect(key) : this.#doubt || !this.#known;
+  }
+
   start(): void {
     if (!this.#built) this.#core.timers.set('digest', this.#core.now.mono);
   }
@@ -214,9 +220,10 @@ export class Digest {
     const { changes, rows, removals } = batch;
     if (changes !== undefined) this.#landedMended(changes);
     else {
-      rows.forEach(({ oldDigest, newDigest }, key) => {
+      rows.forEach(({ row, oldDigest, newDigest }, key) => {
         this.#survey?.landed(key, oldDigest, newDigest);
-        this.#change(key, oldDigest, newDigest);
+        const leaf = this.#change(key, oldDigest, newDigest);
+        if (newDigest?.mortal === true) leaf.earliest = Math.min(leaf.earliest, endOf(row)!);
       });
       for (const [key, row] of removals) {
         const old = digestEntry(key, row);
@@ -234,15 +241,18 @@ export class Digest {
     for (const { key, old, now, read, mended } of changes) {
       this.#survey?.landed(key, read, now);
       if (mended !== undefined) this.#recheck(key, mended === 'unknown');
-      if (mended !== 'unknown') this.#change(key, old, now);
+      if (mended === 'unknown') continue;
+      const leaf = this.#change(key, old, now);
+      if (now?.mortal === true) leaf.earliest = 0;
     }
   }
 
-  #change(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): void {
+  #change(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): Leaf {
     if (old !== undefined) this.#coming.add(old);
     if (now !== undefined) this.#coming.remove(now);
     const leaf = this.#tree.change(key, old, now);
     if (leaf.count > LEAF_KEYS_MAX) this.#grown.add(leaf);
+    return leaf;
   }
 
   /** The node stops in order: the leaves are stored, for the next start. */
@@ -352,6 +362,7 @@ export class Digest {
     const whole = new Leaf('');
     whole.addSum(root);
     whole.suspect = doubt;
+    whole.earliest = 0;
     this.#tree = new DigestTree([whole]);
   }
 

@@ -70,15 +70,19 @@ export class Merge {
     return lost;
   }
 
-  /** False: the record of the key is lost. */
-  record(key: string, row: Row): boolean {
+  /** False: the record of the key is lost. `wanted`: its absence here was found to be a loss. */
+  record(key: string, row: Row, wanted = false): boolean {
     const core = this.#core;
+    const { collection } = core;
     core.counters.recordsReceived += 1;
     let current = core.current(key);
     if (current === DAMAGED) {
       core.heal.damaged(key);
       if (!core.heal.surpasses(key, stampMsOf(row), stampCounterOf(row))) return false;
       current = core.heal.remains(key);
+    } else if (current === undefined && collection.hasBegun && collection.isPast(key, row, wanted)) {
+      core.counters.recordsOutdated += 1;
+      return true;
     }
     if (current !== undefined && compareRows(row, current) <= 0) return true;
     const quiet = current !== undefined && compareEntries(row, current) === 0;
@@ -88,6 +92,7 @@ export class Merge {
     const { origin, seq } = dotOf(row);
     this.seen(batch, origin, seq);
     core.counters.recordsApplied += 1;
+    if (collection.hasBegun) collection.put(row);
     if (core.heal.lost > 0) core.heal.replaced(key, row, batch);
     return true;
   }

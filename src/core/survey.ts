@@ -16,6 +16,7 @@
 import type { Core } from './core.js';
 import { DigestSum } from './digest-sum.js';
 import { LEAF_KEYS, Leaf, leafIndex } from './digest-tree.js';
+import { endOf } from './entry.js';
 import { digestEntry, type EntryDigest } from './entry-hash.js';
 import { compareKeys } from './key-order.js';
 import type { Records, Row } from './types.js';
@@ -101,7 +102,7 @@ export class Survey {
       if (!summed) return;
       const leaf = this.#leafOf(key);
       if (old !== undefined) leaf.remove(old);
-      if (now !== undefined) leaf.add(now);
+      if (now !== undefined) addUnread(leaf, now);
       return;
     }
     if (summed && old !== undefined && !this.#touched.has(key)) this.#leafOf(key).remove(old);
@@ -160,7 +161,10 @@ export class Survey {
     this.order.onRow?.(key, row);
     // Most slices see no write; looking a key up would hash it.
     if (this.#touched.size > 0 && this.#touched.has(key)) return;
-    this.leaves.at(-1)!.add(digestEntry(key, row));
+    const leaf = this.leaves.at(-1)!;
+    const digest = digestEntry(key, row);
+    leaf.add(digest);
+    if (digest.mortal) leaf.earliest = Math.min(leaf.earliest, endOf(row)!);
   }
 
   #cutBelow(key: string | undefined): void {
@@ -198,7 +202,8 @@ export class Survey {
   #closeSlice(last: boolean): void {
     if (last) this.#cutBelow(undefined);
     for (const [key, now] of this.#touched)
-      if (now !== undefined && (last || compareKeys(key, this.#position) <= 0)) this.#leafOf(key).add(now);
+      if (now !== undefined && (last || compareKeys(key, this.#position) <= 0))
+        addUnread(this.#leafOf(key), now);
     this.#touched.clear();
     this.#stopScan();
     if (!last) return this.#openSlice();
@@ -211,4 +216,10 @@ export class Survey {
     this.#scan = undefined;
     if (scan !== undefined) this.#core.emit({ type: 'close-scan', scan });
   }
+}
+
+/** An entry of which only the digest is known. */
+function addUnread(leaf: Leaf, digest: EntryDigest): void {
+  leaf.add(digest);
+  if (digest.mortal) leaf.earliest = 0;
 }

@@ -58,6 +58,8 @@ export class Batch implements StoreBatch {
   readonly covers = new Map<string, Row>();
   /** The store was told of it while it waited. */
   announced = false;
+  /** `removals` are entries that were over: nobody is told that they are gone. */
+  collects = false;
   /** Run in order once the batch is written. Dropped when it failed. */
   readonly whenWritten: (() => void)[] = [];
 
@@ -162,12 +164,28 @@ export class WriteQueue {
     if (this.#known?.isFull === true) this.#known = undefined;
   }
 
-  /** The record goes from the store, in a batch of its own. Nothing newer of the key may be pending. */
+  /**
+   * The record goes from the store, in a batch of its own: what is put under the key later goes into a later one.
+   * Nothing newer of the key may be pending.
+   */
   remove(key: string, row: Row): void {
+    this.#removeAll([[key, row]]);
+  }
+
+  /** The same for entries that are over: nobody is told that they are gone. */
+  collect(removals: readonly (readonly [key: string, row: Row])[]): void {
+    this.#removeAll(removals).collects = true;
+  }
+
+  #removeAll(removals: readonly (readonly [key: string, row: Row])[]): Batch {
     this.seal();
-    this.batch().removals.set(key, row);
+    const batch = this.batch();
+    for (const [key, row] of removals) {
+      batch.removals.set(key, row);
+      this.#removing.add(key);
+    }
     this.seal();
-    this.#removing.add(key);
+    return batch;
   }
 
   /** The store may still hold a record of this key that does not count any more. */

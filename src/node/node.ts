@@ -419,6 +419,10 @@ export class Node implements NodeService {
         this.#quarantine.forget(keys);
         this.watchers.tell(keys, rows);
       },
+      onCollected: (keys) => {
+        this.reads.forget(keys);
+        this.#quarantine.forget(keys);
+      },
       onState: () => this.#onState(),
       onDamage: (key) => healing.onDamage(key === undefined),
       onStoreFailed: (error) => {

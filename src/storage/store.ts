@@ -121,6 +121,8 @@ export interface Store {
   plan(rangeBytes: number, rangesMax: number): Promise<RangePlan>;
   /** Begins a pass over the whole disk, where there is one. */
   scrub?(): ScrubReader;
+  /** A hint that most of what lay in these ranges of keys was removed: the space may be reclaimed, some time. */
+  reclaim?(ranges: readonly { readonly after: string | null; readonly until: string | null }[]): void;
   /** Entries outside any snapshot of ours (still one consistent iterator). */
   rows(range: KeyRange): RowCursor;
   close(): Promise<void>;
