@@ -135,7 +135,8 @@ export class Collection {
   /** Goes on with what is due. Level-triggered: safe to call at any time. */
   evaluate(): void {
     const { identity, horizon, options, now, timers, queue } = this.#core;
-    if (identity.phase !== 'ready' || !this.#digest.built || this.#busy) return;
+    // While records are lost, leaves do not say all that is in them. The next beat looks again.
+    if (identity.phase !== 'ready' || !this.#digest.isSettled || this.#busy) return;
     if (this.isSwept) {
       const step = Math.max(1, Math.floor(options.lateRetryMs / CUTS));
       const cut = Math.floor(horizon.collectable / step) * step;

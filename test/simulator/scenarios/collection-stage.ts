@@ -1,0 +1,71 @@
+/** What the scenarios of collection share: members whose entries are over are told by hand that their horizon has passed. */
+import { expect } from 'vitest';
+import type { Counters } from '../../../src/core/core.js';
+import type { Row } from '../../../src/core/types.js';
+import type { SimNode } from '../node.js';
+import type { World } from '../world.js';
+import { collectUpTo, del, putNow, type Stage, stage } from './stage.js';
+
+/** Cuts lie a second apart. */
+export const LATE_RETRY_MS = 4_000;
+export const ALL = { replicas: 3 };
+
+export interface Trio extends Stage {
+  readonly a: SimNode;
+  readonly b: SimNode;
+  readonly c: SimNode;
+}
+
+export function trio(options: Parameters<typeof stage>[1] = {}): Trio {
+  const { world, nodes } = stage(['a', 'b', 'c'], {
+    ...options,
+    options: { lateRetryMs: LATE_RETRY_MS, ...options.options },
+  });
+  const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+  return { world, nodes, a, b, c };
+}
+
+/** Written and deleted at all members. */
+export function deleted(world: World, node: SimNode, keys: readonly string[]): void {
+  for (const key of keys) putNow(node, key, `value of ${key}`, ALL);
+  for (const key of keys) del(node, key, ALL);
+  expect(world.runUntil(() => node.open.size === 0, 10_000)).toBe(true);
+}
+
+/** Every host's word that its copy is as the others have it, given since now. */
+export function proved(world: World, nodes: readonly SimNode[]): boolean {
+  const since = new Map(nodes.map((node) => [node, node.now().mono]));
+  return world.runUntil(
+    () => nodes.every((node) => (node.core!.provedAt ?? Number.NEGATIVE_INFINITY) > since.get(node)!),
+    60_000,
+  );
+}
+
+export function swept(world: World, nodes: readonly SimNode[], ms = world.wall()): void {
+  collectUpTo(nodes, ms);
+  const isSwept = ({ core }: SimNode): boolean =>
+    core!.collection.begun > ms - LATE_RETRY_MS / 2 &&
+    core!.collection.isSwept &&
+    core!.queue.tail() === undefined;
+  expect(world.runUntil(() => nodes.every(isSwept), 20_000)).toBe(true);
+}
+
+export const counters = (node: SimNode): Counters => node.core!.counters;
+
+/** An older record of the key, as it was once on the disk of `node`, and what was written since. */
+export function older(world: World, node: SimNode, key: string): Row {
+  putNow(node, key, 'old', ALL);
+  const row = node.disk.image.rows.get(key)!;
+  del(node, key, ALL);
+  expect(world.runUntil(() => node.open.size === 0, 10_000)).toBe(true);
+  world.run(3_000);
+  return row;
+}
+
+/** The frame that once brought it comes once more. */
+export function pushAgain(to: SimNode, from: SimNode, key: string, row: Row): void {
+  const [link] = [...to.wires].find(([, { directions }]) => directions.some((way) => way.to === from))!;
+  const origin = from.core!.identity.origin;
+  const message = { type: 'push', frame: 77, origin, from: 0, to: 1, keys: [key], rows: [row] } as const;
+  to.input({ type: 'message', link, message });
+}
