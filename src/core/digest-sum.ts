@@ -6,7 +6,7 @@
  */
 import type { EntryDigest } from './entry-hash.js';
 
-/** Hex digits of both sums. */
+/** Hex digits of both sums: the first half is that of the live ones. */
 export const SUM_DIGITS = 64;
 /** Bytes of one digest: twice a count of 6 bytes and a sum of 16, big-endian. */
 export const SUM_BYTES = 44;

@@ -282,7 +282,7 @@ export class Node implements NodeService {
 
   digest(): Promise<DigestReport> {
     this.#gate();
-    return digestOf(this.#folder.store);
+    return digestOf(this.#folder.store, () => this.#driver.core.collection);
   }
 
   digestBucket(bucket: number): Promise<{ key: string; stamp: string }[]> {

@@ -425,7 +425,11 @@ export const COLLECTION_MUTANTS = {
         replace: 'return true;',
       },
       { file: 'core/collection.ts', find: 'if (isOverBy(row, this.#begun)) return true;', replace: '' },
-      { file: 'core/reconcile.ts', find: 'if (isOver(item)) return;', replace: '' },
+      {
+        file: 'core/reconcile-item.ts',
+        find: 'return (item[0]! & FLAG_OVER) !== 0;',
+        replace: 'return false;',
+      },
     ],
   },
   live: mutant(
