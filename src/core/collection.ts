@@ -22,7 +22,7 @@
  */
 import { type Core, decodeMeta, encodeMeta } from './core.js';
 import type { Digest } from './digest.js';
-import { compareRows, dotOf, isOverBy } from './entry.js';
+import { compareRows, dotOf, endOf, isOverBy } from './entry.js';
 import { DAMAGED } from './heal.js';
 import type { Row } from './types.js';
 
@@ -67,6 +67,8 @@ export class Collection {
   readonly #digest: Digest;
   #begun = 0;
   #swept = 0;
+  /** A cut that another member has begun to collect up to. */
+  #followed = 0;
   /** Everything up to here is swept. undefined: to the end. */
   #position: string | undefined = '';
   /** Of the present span: what is to be removed yet. */
@@ -98,9 +100,9 @@ export class Collection {
     return this.#swept === this.#begun;
   }
 
-  /** Something was collected, here or by those whom this store was filled from. */
+  /** Something was collected, from this store or those that it was filled from. */
   get hasBegun(): boolean {
-    return this.#begun > 0 || this.#core.horizon.collectable > 0;
+    return this.#begun > 0 || this.#core.horizon.collected > 0;
   }
 
   /** Whether mortal entries are to be found the same at a peer that says this of itself. */
@@ -122,6 +124,26 @@ export class Collection {
     return seq <= taken.head(origin) || sealing.isOver(origin);
   }
 
+  /**
+   * A member with the same vector has begun to collect up to there. It may, as all members are past it, this one
+   * included; so this one does so, too. Else a horizon that stands still could keep them apart for as long as it does,
+   * and that for good: an ended origin with a gap is sealed by equal digests only (sealing.ts), and holds all horizons up.
+   */
+  follow(begun: number): void {
+    const { horizon, options } = this.#core;
+    if (begun <= horizon.asOf - options.lateRetryMs) this.#followed = Math.max(this.#followed, begun);
+  }
+
+  /** What is here belongs to another founding of the cluster from now on. */
+  reset(): void {
+    this.#followed = 0;
+    if (this.#begun === 0) return;
+    this.#begun = 0;
+    this.#swept = 0;
+    this.#found = [];
+    this.#store();
+  }
+
   /** The record came from elsewhere, and is on its way to the store. */
   put(row: Row): void {
     if (this.#begun > 0 && isOverBy(row, this.#begun)) this.#sweepAnew();
@@ -139,7 +161,7 @@ export class Collection {
     if (identity.phase !== 'ready' || !this.#digest.isSettled || this.#busy) return;
     if (this.isSwept) {
       const step = Math.max(1, Math.floor(options.lateRetryMs / CUTS));
-      const cut = Math.floor(horizon.collectable / step) * step;
+      const cut = Math.max(this.#followed, Math.floor(horizon.collectable / step) * step);
       if (cut <= this.#begun) return;
       this.#begun = cut;
       this.#position = '';
@@ -214,16 +236,23 @@ export class Collection {
   }
 
   #remove(): void {
-    const { queue, counters } = this.#core;
+    const { queue, counters, horizon } = this.#core;
+    let latest = 0;
     const removals: (readonly [string, Row])[] = [];
     for (const [key, row] of this.#found.splice(-REMOVED_ROWS)) {
       const current = this.#core.current(key);
       if (current === undefined || current === DAMAGED || compareRows(current, row) !== 0) continue;
       // On its way to the disk once more: the next survey finds it there.
       if (queue.pending(key) !== undefined) this.#more = true;
-      else removals.push([key, row]);
+      else {
+        removals.push([key, row]);
+        latest = Math.max(latest, endOf(row)!);
+      }
     }
-    if (removals.length > 0) queue.collect(removals);
+    if (removals.length > 0) {
+      horizon.collects(latest);
+      queue.collect(removals);
+    }
     counters.recordsCollected += removals.length;
     this.#removed += removals.length;
     this.#busy = true;

@@ -159,6 +159,7 @@ export class Reconcile {
     if (!this.#core.sealing.standing.mayCompare(peer)) return;
     const state = this.#state(peer);
     const theirs = DigestSum.read(message.root);
+    this.#core.collection.follow(message.collected);
     const mortal = this.#core.collection.isLevelWith(message.collected, message.swept);
     if (!theirs.equals(this.#digest.tree.root, mortal)) {
       state.mortal = mortal;
@@ -206,7 +207,7 @@ export class Reconcile {
 
   #isAtRest(): boolean {
     const { identity, queue } = this.#core;
-    return identity.phase === 'ready' && this.#digest.isSettled && queue.tail() === undefined;
+    return identity.phase === 'ready' && this.#digest.isSettled && queue.isQuiet;
   }
 
   #pair(): string {

@@ -128,6 +128,11 @@ export class WriteQueue {
     return this.#waiting.at(-1) ?? this.#inFlight;
   }
 
+  /** Nothing is on its way that changes entries or the vector: at most small records of the node. */
+  get isQuiet(): boolean {
+    return (this.#inFlight === undefined || isSmall(this.#inFlight)) && this.#waiting.every(isSmall);
+  }
+
   /** `current`: the row of the key that this one wins over, pending or stored. */
   put(batch: Batch, key: string, row: Row, current: Row | undefined, own: boolean, quiet: boolean): void {
     const inBatch = batch.rows.get(key);
@@ -250,4 +255,9 @@ export class WriteQueue {
     this.rows = 0;
     this.bytes = 0;
   }
+}
+
+function isSmall({ rows, removals, heads, tops, forgets, mended, drops }: Batch): boolean {
+  const sizes = rows.size + removals.size + heads.size + tops.size + forgets.size + mended.size;
+  return sizes + drops.length === 0;
 }

@@ -1,10 +1,10 @@
-/** What the scenarios of collection share: members whose entries are over are told by hand that their horizon has passed. */
+/** What the scenarios of collection share: members that collect when a scenario says so, rather than as soon as they may. */
 import { expect } from 'vitest';
 import type { Counters } from '../../../src/core/core.js';
 import type { Row } from '../../../src/core/types.js';
 import type { SimNode } from '../node.js';
 import type { World } from '../world.js';
-import { collectUpTo, del, putNow, type Stage, stage } from './stage.js';
+import { del, putNow, type Stage, stage } from './stage.js';
 
 /** Cuts lie a second apart. */
 export const LATE_RETRY_MS = 4_000;
@@ -19,10 +19,19 @@ export interface Trio extends Stage {
 export function trio(options: Parameters<typeof stage>[1] = {}): Trio {
   const { world, nodes } = stage(['a', 'b', 'c'], {
     ...options,
-    options: { lateRetryMs: LATE_RETRY_MS, ...options.options },
+    options: { lateRetryMs: LATE_RETRY_MS, maxClockDriftMs: 1_000, ...options.options },
   });
   const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+  holdBack(nodes);
   return { world, nodes, a, b, c };
+}
+
+/** Keeps them from collecting what is over after then, ms, though their horizon has passed it, until they are restarted. */
+export function holdBack(nodes: readonly SimNode[], ms = 0): void {
+  for (const { core } of nodes) {
+    Object.defineProperty(core!.horizon, 'collectable', { configurable: true, get: () => ms });
+    core!.collection.follow = () => undefined;
+  }
 }
 
 /** Written and deleted at all members. */
@@ -41,8 +50,11 @@ export function proved(world: World, nodes: readonly SimNode[]): boolean {
   );
 }
 
+/** These collect what was over up to then, ms, once they may. */
 export function swept(world: World, nodes: readonly SimNode[], ms = world.wall()): void {
-  collectUpTo(nodes, ms);
+  const mayCollect = ({ core }: SimNode): boolean => core!.horizon.asOf - LATE_RETRY_MS >= ms;
+  expect(world.runUntil(() => nodes.every(mayCollect), 100_000)).toBe(true);
+  holdBack(nodes, ms);
   const isSwept = ({ core }: SimNode): boolean =>
     core!.collection.begun > ms - LATE_RETRY_MS / 2 &&
     core!.collection.isSwept &&

@@ -8,6 +8,7 @@ import {
   ALL,
   counters,
   deleted,
+  holdBack,
   LATE_RETRY_MS,
   older,
   proved,
@@ -15,7 +16,7 @@ import {
   swept,
   trio,
 } from './collection-stage.js';
-import { collectUpTo, expectEqual, issuesOf, put, putNow, putOp, valueAt, writeOps } from './stage.js';
+import { expectEqual, issuesOf, put, putNow, putOp, valueAt, writeOps } from './stage.js';
 
 const KEYS = Array.from({ length: 40 }, (_, i) => `gone/${i}`);
 
@@ -64,20 +65,25 @@ describe('once the horizon has passed them', () => {
 
   test('what is not over yet stays, and is not looked at again before it is', () => {
     const { world, nodes, a } = trio();
-    for (let i = 0; i < 20; i++) writeOps(a, [{ ...putOp(`e${i}`, 'v'), ttlMs: 60_000 }], ALL);
+    for (let i = 0; i < 20; i++) writeOps(a, [{ ...putOp(`e${i}`, 'v'), ttlMs: 150_000 }], ALL);
     deleted(world, a, ['k']);
     world.run(3_000);
     swept(world, nodes);
-    swept(world, nodes, world.wall() + 2_000);
+    world.run(2_000);
+    swept(world, nodes);
     let scans = 0;
     world.afterInput = (node) => {
       scans += node.scans.size;
     };
-    for (let i = 2; i < 20; i++) swept(world, nodes, world.wall() + i * 2_000);
+    for (let i = 0; i < 5; i++) {
+      world.run(2_000);
+      swept(world, nodes);
+    }
     expect(scans).toBe(0);
     expect(a.disk.image.rows.size).toBe(20);
     world.afterInput = undefined;
-    swept(world, nodes, world.wall() + 70_000);
+    world.run(150_000);
+    swept(world, nodes);
     for (const node of nodes) expect(node.disk.image.rows.size).toBe(0);
   });
 
@@ -96,7 +102,11 @@ describe('once the horizon has passed them', () => {
     );
     expect(world.runUntil(() => a.open.size === 0, 20_000)).toBe(true);
     world.run(3_000);
-    collectUpTo(nodes, world.wall());
+    const ms = world.wall();
+    expect(
+      world.runUntil(() => nodes.every(({ core }) => core!.horizon.asOf - LATE_RETRY_MS > ms), 60_000),
+    ).toBe(true);
+    holdBack(nodes, ms);
     const isHalf = (): boolean => b.disk.image.rows.size > 0 && b.disk.image.rows.size < many.length;
     world.afterInput = (node) => {
       if (node === b && isHalf() && !b.core!.collection.isSwept) {
@@ -175,6 +185,7 @@ describe('members that have not swept up to the same cut', () => {
     image.wasDamaged = true;
     world.oracle.damaged.add(a);
     for (const node of nodes) node.start();
+    holdBack(nodes);
     expect(world.runUntil(() => valueAt(a, 'k4') === 'v', 60_000)).toBe(true);
     world.run(30_000);
     expect(a.disk.image.rows.size).toBe(10);
@@ -229,7 +240,6 @@ describe('an older record of a key that was collected', () => {
     c.disk.image.dots.set(`${originOf(row)}:${seqOf(row)}`, 'k');
     c.disk.image.wasDamaged = true;
     for (const node of nodes) node.start();
-    collectUpTo(nodes, world.wall());
     expect(world.runUntil(() => !c.disk.image.rows.has('k'), 60_000)).toBe(true);
     expect(counters(c).recordsSetAside).toBe(1);
     for (const node of [a, b]) {

@@ -120,12 +120,6 @@ function dumps(nodes: readonly SimNode[]): string[][] {
   );
 }
 
-/** Lets every node collect what is over up to then, ms: as if its horizon said so, until it is restarted. */
-export function collectUpTo(nodes: readonly SimNode[], ms: number): void {
-  for (const { core } of nodes)
-    Object.defineProperty(core!.horizon, 'collectable', { configurable: true, get: () => ms });
-}
-
 export function areEqual(nodes: readonly SimNode[]): boolean {
   const [first, ...others] = dumps(nodes).map((dump) => JSON.stringify(dump));
   return (
