@@ -2,7 +2,7 @@
  * Turns messages of ours into frames; protocol.ts has the format. Only what would silently become something else
  * on the wire is checked here: the core builds messages from what was checked when it came in.
  */
-import type { Beat, Hello, Members, PeerMessage, Seals } from './core/messages.js';
+import type { Beat, Hello, HorizonReport, Members, PeerMessage, Seals } from './core/messages.js';
 import type { OriginId, Row } from './core/types.js';
 import { ReadmeshError } from './errors.js';
 import { MsgpackWriter } from './msgpack-writer.js';
@@ -68,9 +68,12 @@ function write(message: PeerMessage): void {
       textOrNil(message.after);
       return textOrNil(message.until);
     case 'session-opened':
-      begin(10, 2);
+      begin(10, 5);
       int(message.session);
-      return pairs(message.heads);
+      pairs(message.heads);
+      int(message.clock);
+      int(message.asOf);
+      return int(message.collected);
     case 'chunk':
       begin(11, 5);
       int(message.session);
@@ -97,10 +100,12 @@ function write(message: PeerMessage): void {
       begin(17, 1);
       return pairs(message.frames);
     case 'pulse':
-      begin(15, 3);
+      begin(15, 9);
       text(message.origin);
       int(message.counter);
-      return writer.bool(message.suspect);
+      writer.bool(message.suspect);
+      text(message.membersHash);
+      return writeReport(message.report);
     case 'plan-ask':
       begin(28, 3);
       int(message.plan);
@@ -113,9 +118,11 @@ function write(message: PeerMessage): void {
       int(message.entries);
       return int(message.bytes);
     case 'digest-root':
-      begin(20, 2);
+      begin(20, 4);
       text(message.vectorHash);
-      return writer.bin(message.root);
+      writer.bin(message.root);
+      int(message.collected);
+      return writer.bool(message.swept);
     case 'ask-sums':
       begin(21, 2);
       int(message.question);
@@ -132,17 +139,19 @@ function write(message: PeerMessage): void {
       for (const sum of message.sums) writer.bin(sum);
       return;
     case 'ask-entries':
-      begin(23, 5);
+      begin(23, 6);
       int(message.question);
       writer.bool(message.full);
+      int(message.collected);
       text(message.after);
       textOrNil(message.to);
       return texts(message.keys);
     case 'entries': {
-      begin(24, 5);
+      begin(24, 6);
       int(message.question);
       writer.bool(message.answered);
       textOrNil(message.reached);
+      int(message.collected);
       const { keys, items, rows } = message;
       records(items.length > 0 ? keys : [], items);
       return records(items.length > 0 ? [] : keys, rows);
@@ -281,7 +290,7 @@ function writeSeals({ reply, rows, reports }: Seals): void {
 }
 
 function writeBeat(beat: Beat): void {
-  begin(3, 8);
+  begin(3, 13);
   int(beat.wallMs);
   int(PHASES.indexOf(beat.phase));
   text(beat.clusterUid);
@@ -295,4 +304,14 @@ function writeBeat(beat: Beat): void {
     int(head);
     int(top);
   }
+  writeReport(beat.report);
+}
+
+/** How far behind the clock is shorter to write than the time. */
+function writeReport({ clock, accepted, asOf, collected, ended }: HorizonReport): void {
+  int(clock);
+  int(accepted);
+  int(clock - asOf);
+  int(clock - collected);
+  int(ended);
 }

@@ -7,26 +7,26 @@
  *      1 refuse          code, message
  *      2 members         [name, host, address, origin, stamp, ...], [removed origin, ...]
  *      3 beat            wallMs, phase, clusterUid, alone, vectorHash, membersHash, whole,
- *                        [origin, head, top, ...]
+ *                        [origin, head, top, ...], report
  *      4 resend          vector, members
  *      5 push            frame, origin, from, to, [key, row, ...]
  *      6 ack             flushed, [frame, ...]
  *      7 prune           [origin, ...]
  *      8 pull            session, [origin, head, ...]
  *      9 pull-range      session, after or nil, until or nil
- *     10 session-opened  session, [origin, head, ...]
+ *     10 session-opened  session, [origin, head, ...], clock, asOf, collected
  *     11 chunk           session, index, last, [origin, top, ...], [key, row, ...]
  *     12 chunk-ack       session, count
  *     13 session-end     session, asked, code
  *     14 graft           [origin, ...]
- *     15 pulse           origin, counter, suspect
+ *     15 pulse           origin, counter, suspect, membersHash, report
  *     16 offer           [origin, to, ...]
  *     17 fetch           [origin, to, ...]
- *     20 digest-root     vectorHash, sum
+ *     20 digest-root     vectorHash, sum, collected, swept
  *     21 ask-sums        question, [after, to or nil, ...]
  *     22 sums            question, [sum, ...]
- *     23 ask-entries     question, full, after, to or nil, [key, ...]
- *     24 entries         question, answered, reached or nil, [key, item, ...], [key, row, ...]
+ *     23 ask-entries     question, full, collected, after, to or nil, [key, ...]
+ *     24 entries         question, answered, reached or nil, collected, [key, item, ...], [key, row, ...]
  *     28 plan-ask        plan, rangeBytes, rangesMax
  *     29 plan            plan, [key, ...], entries, bytes
  *     25 ask-records     request, [key, ...]
@@ -36,6 +36,7 @@
  *                        [member, version, membersHash, forgotten, proven, root, [origin, head, top, state, ...], ...]
  *     33 seals-hash      hash
  *
+ * A report is five fields: clock, accepted, clock - asOf, clock - collected, ended (core/horizon.ts).
  * Lists of entries are flat. Integers are msgpack integers (never floats) from 0 to 2^53 - 1, sequence numbers
  * to 2^48 - 1. Origins, uids and runs are 16 lower-case hex digits as text, stamps 32; keys are text; rows are
  * binary in their canonical bytes (core/entry.ts), each with a checksum that binds it to its key. Phases: 0 new,
@@ -58,6 +59,7 @@ import type {
   Chunk,
   Entries,
   Hello,
+  HorizonReport,
   KeySpan,
   Members,
   PeerMessage,
@@ -166,7 +168,7 @@ const READERS: (MessageReader | undefined)[] = [
     true,
   ),
   reader('members', 3, readMembers),
-  reader('beat', 9, readBeat),
+  reader('beat', 14, readBeat),
   reader('resend', 3, (frame) => ({
     type: 'resend',
     vector: frame.bool('vector'),
@@ -189,10 +191,13 @@ const READERS: (MessageReader | undefined)[] = [
     after: frame.strOrNil('after', 1, KEY_BYTES_MAX),
     until: frame.strOrNil('until', 1, KEY_BYTES_MAX),
   })),
-  reader('session-opened', 3, (frame) => ({
+  reader('session-opened', 6, (frame) => ({
     type: 'session-opened',
     session: frame.uint('session'),
     heads: readPairs(frame, 'heads', SEQ_MAX),
+    clock: frame.uint('clock'),
+    asOf: frame.uint('asOf'),
+    collected: frame.uint('collected'),
   })),
   reader('chunk', 6, readChunk),
   reader('chunk-ack', 3, (frame) => ({
@@ -210,11 +215,13 @@ const READERS: (MessageReader | undefined)[] = [
     type: 'graft',
     origins: readOrigins(frame, 'origins', FRAME_ENTRIES_MAX),
   })),
-  reader('pulse', 4, (frame) => ({
+  reader('pulse', 10, (frame) => ({
     type: 'pulse',
     origin: frame.hex('origin', 16),
     counter: frame.uint('counter'),
     suspect: frame.bool('suspect'),
+    membersHash: frame.hexUpTo('membersHash', HASH_DIGITS_MAX),
+    report: readReport(frame),
   })),
   reader('offer', 2, (frame) => ({
     type: 'offer',
@@ -233,22 +240,25 @@ READERS[28] = reader('plan-ask', 4, (frame) => ({
 }));
 READERS[29] = reader('plan', 5, readPlan);
 
-READERS[20] = reader('digest-root', 3, (frame) => ({
+READERS[20] = reader('digest-root', 5, (frame) => ({
   type: 'digest-root',
   vectorHash: frame.hexUpTo('vectorHash', HASH_DIGITS_MAX),
   root: readSum(frame),
+  collected: frame.uint('collected'),
+  swept: frame.bool('swept'),
 }));
 READERS[21] = reader('ask-sums', 3, readAskSums);
 READERS[22] = reader('sums', 3, readSums);
-READERS[23] = reader('ask-entries', 6, (frame) => ({
+READERS[23] = reader('ask-entries', 7, (frame) => ({
   type: 'ask-entries',
   question: frame.uint('question'),
   full: frame.bool('full'),
+  collected: frame.uint('collected'),
   after: frame.str('after', 0, KEY_BYTES_MAX),
   to: frame.strOrNil('to', 1, KEY_BYTES_MAX),
   keys: readKeys(frame),
 }));
-READERS[24] = reader('entries', 6, readEntries);
+READERS[24] = reader('entries', 7, readEntries);
 READERS[25] = reader('ask-records', 3, (frame) => ({
   type: 'ask-records',
   request: frame.uint('request'),
@@ -304,6 +314,7 @@ function readEntries(frame: FrameReader): Entries {
   const question = frame.uint('question');
   const answered = frame.bool('answered');
   const reached = frame.strOrNil('reached', 1, KEY_BYTES_MAX);
+  const collected = frame.uint('collected');
   const keys: string[] = [];
   const items: Uint8Array[] = [];
   for (let left = frame.array('items', FRAME_RECORDS_MAX, 2); left > 0; left--) {
@@ -319,6 +330,7 @@ function readEntries(frame: FrameReader): Entries {
     question,
     answered,
     reached,
+    collected,
     keys: items.length > 0 ? keys : records.keys,
     items,
     rows: records.rows,
@@ -376,7 +388,16 @@ function readBeat(frame: FrameReader): Beat {
     membersHash: frame.hexUpTo('membersHash', HASH_DIGITS_MAX),
     whole: frame.bool('whole'),
     vector: readVector(frame),
+    report: readReport(frame),
   };
+}
+
+function readReport(frame: FrameReader): HorizonReport {
+  const clock = frame.uint('clock');
+  const accepted = frame.uint('accepted', SEQ_MAX);
+  const asOf = clock - frame.uint('asOf', clock);
+  const collected = clock - frame.uint('collected', clock);
+  return { clock, accepted, asOf, collected, ended: frame.uint('ended') };
 }
 
 function readSeals(frame: FrameReader): Seals {

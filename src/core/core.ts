@@ -6,16 +6,20 @@
  *     gossip.ts       what do others have: heartbeats, vectors, member table
  *     replication.ts  new writes: accept, push, relay, acknowledge
  *     sealing.ts      origins that have ended: sealed, forgotten
+ *     horizon.ts      up to when all hold everything: what may be collected, and whom that leaves behind
  *     sessions.ts     missed writes: catch-up by dots, bootstrap by key range, and serving both; in four rooms
  *     digest.ts       does the store hold what it should: the digest tree, its build and upkeep
  *     reconcile.ts    do members with equal vectors hold the same: comparing digests, mending this node
  *     heal.ts         lost records: fetching them from peers, and what has to wait for that
+ *     horizon.ts      up to when entries that are over may go
+ *     collection.ts   their removal, and older records that come afterwards
  *
  * `taken` counts what this node has taken in (perhaps still on its way to disk) and decides about gaps;
  * `written` counts what is on disk, and is all that is ever announced.
  */
 import type { CoreOptions } from '../options.js';
 import type { Acknowledgements } from './acknowledgements.js';
+import type { Collection } from './collection.js';
 import type { Checksum } from './entry.js';
 import type { FailureDetector } from './failure-detector.js';
 import type { Found, Heal } from './heal.js';
@@ -74,7 +78,8 @@ export type TimerName =
   | 'founding'
   | 'digest'
   | 'reconcile'
-  | 'heal';
+  | 'heal'
+  | 'collection';
 
 /** `outdated`: the cluster went on without this store, which is to be set aside and filled anew. */
 export type LocalPhase = PeerPhase | 'expelled' | 'failed' | 'outdated';
@@ -114,6 +119,8 @@ export type Counters = Record<
   | 'recordsRepaired'
   | 'recordsSetAside'
   | 'recordsDisputed'
+  | 'recordsCollected'
+  | 'recordsOutdated'
   | 'damageFound'
   | 'damageHealed'
   | 'recordsLost'
@@ -135,6 +142,7 @@ export interface Core {
   readonly members: MemberTable;
   readonly sealing: Sealing;
   readonly horizon: Horizon;
+  readonly collection: Collection;
   readonly detector: FailureDetector;
   readonly timers: Timers<TimerName>;
   /** By link; accepted or still shaking hands. */
@@ -152,10 +160,12 @@ export interface Core {
   ): void;
   /** Peers whose handshake is done. */
   linked(): Peer[];
-  /** Linked peers that belong to this node's founding of the cluster: those that data is exchanged with. */
+  /** Linked peers that data is exchanged with: of this node's founding of the cluster, and on its side of the horizon. */
   partners(): Peer[];
   /** Newest row of the key, written or on its way; DAMAGED while it is lost. */
   current(key: string): Found;
+  /** Something speaks against this host's wall clock, or nobody is there to confirm it. */
+  readonly hasDoubtfulClock: boolean;
   /** A number for a scan that nobody else has. */
   nextScan(): number;
   /** Runs once everything taken in so far is written; at once when it is. */

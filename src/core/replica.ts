@@ -9,6 +9,7 @@ import { isReadmeshError, ReadmeshError } from '../errors.js';
 import type { CoreOptions } from '../options.js';
 import { Acknowledgements } from './acknowledgements.js';
 import type { BootstrapProgress } from './bootstrap.js';
+import { Collection } from './collection.js';
 import type { Core, Counters, Identity, ReplicaConfig, ReplicaDeps, TimerName } from './core.js';
 import { Digest, type DigestView } from './digest.js';
 import { asDeleted } from './entry.js';
@@ -19,7 +20,7 @@ import { HealAnswers } from './heal-answers.js';
 import { Hlc } from './hlc.js';
 import { Horizon } from './horizon.js';
 import type { Effect, Input, LinkId, LocalWrite } from './io.js';
-import { Lifecycle } from './lifecycle.js';
+import { Lifecycle, OUTDATED_TEXT } from './lifecycle.js';
 import { Links } from './links.js';
 import { MemberTable } from './membership.js';
 import type { PeerMessage } from './messages.js';
@@ -61,12 +62,17 @@ const NO_COUNTS: Counters = {
   recordsRepaired: 0,
   recordsSetAside: 0,
   recordsDisputed: 0,
+  recordsCollected: 0,
+  recordsOutdated: 0,
   damageFound: 0,
   damageHealed: 0,
   recordsLost: 0,
   recordsLent: 0,
   fetches: 0,
 };
+
+/** What is heard of a peer that has missed a part of the cluster's history, so that it may come back to it. */
+const NO_DATA: ReadonlySet<PeerMessage['type']> = new Set(['beat', 'members', 'resend', 'pulse']);
 
 export interface MemberView extends MemberRow {
   readonly self: boolean;
@@ -105,6 +111,7 @@ export class ReplicaCore implements Core {
   readonly members = new MemberTable();
   readonly sealing: Sealing;
   readonly horizon: Horizon = new Horizon(this);
+  readonly collection: Collection;
   readonly detector: FailureDetector;
   readonly timers = new Timers<TimerName>();
   readonly peers = new Map<LinkId, Peer>();
@@ -155,11 +162,15 @@ export class ReplicaCore implements Core {
         this.#lifecycle.rebuild();
       },
       onDoubt: () => this.#sessions.restart(),
-      root: () => (this.#digest.built && !this.#digest.view.doubt ? this.#digest.view.root : ''),
+      root: () =>
+        this.#digest.built && !this.#digest.view.doubt && this.collection.isSwept
+          ? this.#digest.view.root
+          : '',
     });
     const merge = new Merge(this);
     this.#digest = new Digest(this);
     this.heal = new Heal(this, this.#digest, merge);
+    this.collection = new Collection(this, this.#digest);
     this.#healAnswers = new HealAnswers(this, this.#digest);
     this.#reconcile = new Reconcile(this, this.#digest, merge);
     this.#answers = new ReconcileAnswers(this, this.#digest);
@@ -308,6 +319,7 @@ export class ReplicaCore implements Core {
         code: 'STORE_FAILED',
         message: 'the store refused a write: nothing is acknowledged until it is reopened',
       });
+    if (this.identity.phase === 'outdated') out.push({ code: 'OUTDATED', message: OUTDATED_TEXT });
     if (this.identity.phase === 'expelled')
       out.push({
         code: 'REMOVED',
@@ -358,8 +370,16 @@ export class ReplicaCore implements Core {
   }
 
   partners(): Peer[] {
-    const { uid } = this.identity;
-    return uid === '' ? [] : this.linked().filter((peer) => peer.clusterUid === uid);
+    const { uid, phase } = this.identity;
+    if (uid === '' || phase === 'outdated') return [];
+    return this.linked().filter((peer) => peer.clusterUid === uid && !peer.isOutdated);
+  }
+
+  get hasDoubtfulClock(): boolean {
+    if (this.members.active().length < 2) return false;
+    return (
+      this.now.mono < this.#clockUnconfirmedUntil || this.partners().length === 0 || this.#links.clockIsOff
+    );
   }
 
   afterWritten(then: () => void): void {
@@ -401,6 +421,7 @@ export class ReplicaCore implements Core {
         return this.#tick();
       case 'start':
         this.sealing.start();
+        this.horizon.start();
         this.#lifecycle.start();
         this.#gossip.start();
         this.#digest.start();
@@ -460,6 +481,7 @@ export class ReplicaCore implements Core {
     for (const timer of this.timers.take(this.now.mono)) {
       if (timer === 'beat') {
         this.#gossip.beat();
+        this.collection.evaluate();
         this.#reconcile.beat();
         this.#offers.sweep();
       } else if (timer === 'announce') this.#gossip.announce();
@@ -472,6 +494,7 @@ export class ReplicaCore implements Core {
       else if (timer === 'digest') this.#digest.tick();
       else if (timer === 'reconcile') this.#reconcile.tick();
       else if (timer === 'heal') this.heal.evaluate();
+      else if (timer === 'collection') this.collection.evaluate();
       else if (timer === 'acks') {
         const next = this.acks.expire(this.now.mono);
         if (next !== undefined) this.timers.atMost('acks', next);
@@ -486,6 +509,7 @@ export class ReplicaCore implements Core {
     if (message.type === 'hello') return this.#links.hello(peer, message);
     if (message.type === 'refuse') return this.#links.refused(peer, message);
     if (peer.hello === undefined) return this.#links.close(peer, 'a message before the hello');
+    if (peer.isOutdated && !NO_DATA.has(message.type)) return;
     switch (message.type) {
       case 'beat':
         this.#gossip.onBeat(peer, message);
@@ -623,7 +647,9 @@ export class ReplicaCore implements Core {
     }
     this.#lifecycle.rewrite();
     this.sealing.rewrite();
+    this.horizon.store();
     this.#digest.rewrite();
+    this.collection.rewrite();
     this.#storedHlc = { ms: 0, counter: 0 };
   }
 
@@ -675,6 +701,11 @@ export class ReplicaCore implements Core {
   }
 
   #tellChanges(batch: Batch): void {
+    if (batch.collects) {
+      const { removals } = batch;
+      this.emit({ type: 'collected', keys: [...removals.keys()], rows: [...removals.values()] });
+      return;
+    }
     const most = batch.rows.size + batch.removals.size;
     const keys = new Array<string>(most);
     const rows = new Array<Row>(most);
@@ -731,6 +762,7 @@ export class ReplicaCore implements Core {
     if (mono < this.#clockUnconfirmedUntil)
       return "this host's clock was set ahead a moment ago: retry when the other members had time to object";
     if (this.#links.clockIsOff) return "most of the other members refuse this host's clock: correct it";
+    if (Math.max(wall, this.hlc.ms) <= this.horizon.floor) return this.horizon.setBackText;
     if (this.hlc.isSkewed(wall))
       return `this host's clock is ${this.hlc.ms - wall} ms behind a stamp already given: correct it`;
     return undefined;
@@ -741,6 +773,7 @@ export class ReplicaCore implements Core {
     if (this.#stopping) throw new ReadmeshError('CLOSED', 'this node is closing: ask another');
     if (phase === 'expelled')
       throw new ReadmeshError('REMOVED', 'this node was removed from its cluster: ask another');
+    if (phase === 'outdated') throw new ReadmeshError('NOT_READY', `${OUTDATED_TEXT}: ask another`);
     if (phase === 'failed')
       throw new ReadmeshError('STORE_FAILED', 'the store of this node has failed: ask another');
     if (this.identity.unmet)

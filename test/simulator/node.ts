@@ -416,6 +416,8 @@ export class SimNode {
       }
       case 'prepare':
       case 'changed':
+      case 'collected':
+      case 'reclaim':
       case 'state':
       case 'removed-member':
         return;
