@@ -145,6 +145,10 @@ export function stampMsOf(row: Row): number {
   return u32(row, AT_STAMP) * 0x1_0000 + ((row[AT_STAMP + 4]! << 8) | row[AT_STAMP + 5]!);
 }
 
+export function writerOf(row: Row): OriginId {
+  return idAt(row, AT_STAMP + 8);
+}
+
 export function stampCounterOf(row: Row): number {
   return (row[AT_STAMP + 6]! << 8) | row[AT_STAMP + 7]!;
 }
@@ -153,6 +157,19 @@ export function stampCounterOf(row: Row): number {
 export function expiresAtOf(row: Row): number | undefined {
   if ((row[AT_FLAGS]! & FLAG_EXPIRY) === 0) return undefined;
   return u32(row, HEADER) * 0x1_0000_0000 + u32(row, HEADER + 4);
+}
+
+/** When the entry is over and nothing but a grave, ms since 1970: a deletion by its stamp, others with their expiry; undefined: never. */
+export function endOf(row: Row): number | undefined {
+  const expiresAt = expiresAtOf(row);
+  if (expiresAt === undefined) return isTombstone(row) ? stampMsOf(row) : undefined;
+  return Math.max(expiresAt, stampMsOf(row));
+}
+
+/** Whether garbage collection up to that time takes it. */
+export function isOverBy(row: Row, ms: number): boolean {
+  const end = endOf(row);
+  return end !== undefined && end <= ms;
 }
 
 /** Offset of the value bytes in the row. */

@@ -282,7 +282,7 @@ export class Node implements NodeService {
 
   digest(): Promise<DigestReport> {
     this.#gate();
-    return digestOf(this.#folder.store);
+    return digestOf(this.#folder.store, () => this.#driver.core.collection);
   }
 
   digestBucket(bucket: number): Promise<{ key: string; stamp: string }[]> {
@@ -418,6 +418,10 @@ export class Node implements NodeService {
         this.reads.forget(keys);
         this.#quarantine.forget(keys);
         this.watchers.tell(keys, rows);
+      },
+      onCollected: (keys) => {
+        this.reads.forget(keys);
+        this.#quarantine.forget(keys);
       },
       onState: () => this.#onState(),
       onDamage: (key) => healing.onDamage(key === undefined),
@@ -601,7 +605,7 @@ function assertWrite(request: WriteRequest, options: CoreOptions): void {
       );
     assertTtl(ttlMs);
     if (ttlMs !== undefined && kind !== KIND_REGISTER) throw endlessDeletion();
-    if (stamp !== undefined && !isStampHex(stamp))
+    if (typeof stamp === 'string' && !isStampHex(stamp))
       throw new ReadmeshError('INVALID_OPTION', 'a stamp is 32 lower-case hex digits');
   }
   if (bytes > batchBytesMax && ops.length > 1)

@@ -10,6 +10,7 @@ import { compareEntries, stampMsOf } from '../../src/core/entry.js';
 import type { OriginId, Row, StoreBatch } from '../../src/core/types.js';
 import type { Image } from './disk.js';
 import { Violation } from './faults.js';
+import type { Graves } from './graves.js';
 import { originIn } from './inject.js';
 import type { SimNode } from './node.js';
 import { show } from './oracle.js';
@@ -18,6 +19,7 @@ import type { World } from './world.js';
 export class Horizons {
   readonly #world: World;
   readonly #isDamaged: (node: SimNode) => boolean;
+  readonly #graves: Graves;
   /** How far each node's was, in its present incarnation and founding. */
   readonly #reached = new Map<SimNode, { incarnation: number; uid: string; horizon: number }>();
   /** Origins whose disk lost something of what they had reported. */
@@ -25,9 +27,10 @@ export class Horizons {
   /** Times that a horizon rose above something that was written. */
   passed = 0;
 
-  constructor(world: World, isDamaged: (node: SimNode) => boolean) {
+  constructor(world: World, isDamaged: (node: SimNode) => boolean, graves: Graves) {
     this.#world = world;
     this.#isDamaged = isDamaged;
+    this.#graves = graves;
   }
 
   /** The node's disk holds less than before. It goes on under another origin. */
@@ -83,7 +86,7 @@ export class Horizons {
 
   #checkHeld(node: SimNode, horizon: number, key: string, row: Row, other: SimNode): void {
     const held = other.disk.image.rows.get(key);
-    if (held !== undefined && compareEntries(held, row) >= 0) return;
+    if (held === undefined ? this.#graves.covers(key, row) : compareEntries(held, row) >= 0) return;
     throw new Violation(
       'horizon',
       `the horizon of ${node.name} is at ${horizon % 1e8}, but ${other.name} has ${held === undefined ? 'nothing' : show(held)} instead of ${key} ${show(row)}`,

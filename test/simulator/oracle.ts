@@ -29,6 +29,7 @@ import {
   valueOffset,
 } from '../../src/core/entry.js';
 import { DAMAGED } from '../../src/core/heal.js';
+import { textOfStamp } from '../../src/core/hlc.js';
 import type { Effect, Input, LinkId, LocalOp } from '../../src/core/io.js';
 import type { PeerMessage, Push } from '../../src/core/messages.js';
 import type { OriginId, Row, StampHex, StoreBatch } from '../../src/core/types.js';
@@ -36,6 +37,7 @@ import { overCap } from './caps.js';
 import type { Image } from './disk.js';
 import { EndedOrigins } from './ended.js';
 import { Violation } from './faults.js';
+import { Graves } from './graves.js';
 import { Horizons } from './horizons.js';
 import type { OpenWrite, SimNode } from './node.js';
 import { TWIN_PREFIX } from './workload.js';
@@ -84,6 +86,7 @@ export class Oracle {
   readonly #lostDisks: LostDisk[] = [];
   readonly ended: EndedOrigins;
   readonly horizons: Horizons;
+  readonly graves: Graves;
   readonly obligations = new Map<string, Obligation[]>();
   /** Nodes whose disk holds, or held, damaged records: until it is emptied, nothing is asked of it. */
   readonly damaged = new Set<SimNode>();
@@ -94,12 +97,14 @@ export class Oracle {
 
   constructor(world: World) {
     this.#world = world;
+    this.graves = new Graves(world);
     this.ended = new EndedOrigins(
       world,
       (origin) => this.#accepted.get(origin) ?? [],
       (node) => this.damaged.has(node),
+      this.graves,
     );
-    this.horizons = new Horizons(world, (node) => this.damaged.has(node));
+    this.horizons = new Horizons(world, (node) => this.damaged.has(node), this.graves);
   }
 
   // What nodes report.
@@ -137,6 +142,7 @@ export class Oracle {
     const { image } = node.disk;
     const fresh: Row[] = [];
     this.horizons.check(node, batch);
+    this.graves.check(node, batch);
     for (const [key, { row, replaces }] of batch.rows) {
       if (this.#meet(node, key, row)) fresh.push(row);
       const flipped = image.flipped.get(key);
@@ -304,8 +310,7 @@ export class Oracle {
       for (const obligation of [...list]) {
         if (obligation.fsync && !flushedToo) continue;
         if (!covers(held, obligation.stamp)) continue;
-        const now = node.disk.image.rows.get(key);
-        if (!this.damaged.has(node) && covers(now, obligation.stamp)) continue;
+        if (!this.damaged.has(node) && this.#isKept(node, obligation)) continue;
         obligation.lost.add(host);
         if (this.holders(obligation).size > 0) continue;
         if (obligation.lost.size < obligation.replicas)
@@ -323,9 +328,14 @@ export class Oracle {
     const out = new Set<string>();
     for (const node of among) {
       if (this.damaged.has(node)) continue;
-      if (covers(node.disk.image.rows.get(obligation.key), obligation.stamp)) out.add(node.host);
+      if (this.#isKept(node, obligation)) out.add(node.host);
     }
     return out;
+  }
+
+  #isKept({ disk }: SimNode, { key, stamp }: Obligation): boolean {
+    const row = disk.image.rows.get(key);
+    return row === undefined ? this.graves.coversStamp(key, stamp) : covers(row, stamp);
   }
 
   /** A bit of its disk flipped: nothing on it counts any more. */
@@ -407,11 +417,14 @@ export class Oracle {
       const known = list[seq];
       if (known === undefined) continue;
       const held = rows.get(known.key);
-      if (held === undefined || compareEntries(held, known.row) < 0)
-        throw new Violation(
-          'heads',
-          `${node.name} has head ${origin}:${to}, but of ${known.key} ${held === undefined ? 'nothing' : show(held)} instead of ${show(known.row)}`,
-        );
+      if (
+        held === undefined ? this.graves.covers(known.key, known.row) : compareEntries(held, known.row) >= 0
+      )
+        continue;
+      throw new Violation(
+        'heads',
+        `${node.name} has head ${origin}:${to}, but of ${known.key} ${held === undefined ? 'nothing' : show(held)} instead of ${show(known.row)}`,
+      );
     }
   }
 
@@ -484,6 +497,8 @@ export class Oracle {
 }
 
 function mustHold(node: SimNode, key: string, held: Row | undefined, row: Row, does: string): void {
+  // It may have been collected since the snapshot was taken from which it comes.
+  if (held === undefined && node.world.oracle.graves.covers(key, row)) return;
   if (held === undefined || compareEntries(held, row) < 0)
     throw new Violation('written', `${node.name} ${does} ${key} ${show(row)} before it holds it`);
 }
@@ -498,7 +513,7 @@ function stampsOf(ops: readonly LocalOp[], last: StampHex): Map<string, StampHex
   const time = BigInt(`0x${last.slice(0, 16)}`);
   ops.forEach((op, i) => {
     const own = (time - BigInt(ops.length - 1 - i)).toString(16).padStart(16, '0') + last.slice(16);
-    out.set(op.key, op.stamp ?? own);
+    out.set(op.key, op.stamp === undefined ? own : textOfStamp(op.stamp));
   });
   return out;
 }
