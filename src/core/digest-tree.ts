@@ -9,8 +9,9 @@
  * ends are cut there.
  *
  * Two levels: leaves stand in blocks of at most `BLOCK_LEAVES_MAX`, each with its own total. A change touches one
- * leaf, its block and the root; a range is summed over whole blocks and the leaves at its two ends; finding a leaf
- * is two binary searches. A million keys are 2,000 leaves of about 200 bytes.
+ * leaf and the root, and the root of many changes at once needs only their sum; the total of a block is made when it
+ * is asked for. A range is summed over whole blocks and the leaves at its two ends; finding a leaf is two binary
+ * searches. A million keys are 2,000 leaves of about 200 bytes.
  */
 import { BoundIndex } from './bound-index.js';
 import { DigestSum, SUM_BYTES } from './digest-sum.js';
@@ -41,7 +42,8 @@ export class Leaf extends DigestSum {
 
 interface Block {
   readonly leaves: readonly Leaf[];
-  readonly total: DigestSum;
+  /** Of the leaves; undefined when one of them has changed since it was last asked for. */
+  total: DigestSum | undefined;
   /** Made when it is first needed. */
   index: BoundIndex | undefined;
 }
@@ -60,7 +62,7 @@ export class DigestTree {
   /** `leaves`: in order, the first one's bound being where the tree begins. */
   constructor(leaves: readonly Leaf[] = [new Leaf('')]) {
     this.#blocks = blocksOf(leaves);
-    for (const block of this.#blocks) this.root.addSum(block.total);
+    for (const block of this.#blocks) this.root.addSum(totalOf(block));
   }
 
   get size(): number {
@@ -80,18 +82,18 @@ export class DigestTree {
 
   /** What the key had goes, what it has comes; either may be nothing. Returns the leaf. */
   change(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): Leaf {
+    if (old !== undefined) this.root.remove(old);
+    if (now !== undefined) this.root.add(now);
+    return this.changeLeaf(key, old, now);
+  }
+
+  /** The same but for the root, which is to be told of many such changes at once, by their sum. */
+  changeLeaf(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): Leaf {
     const block = this.#blocks[this.#blockOf(key)]!;
     const leaf = block.leaves[leafWithin(block, key)]!;
-    if (old !== undefined) {
-      leaf.remove(old);
-      block.total.remove(old);
-      this.root.remove(old);
-    }
-    if (now !== undefined) {
-      leaf.add(now);
-      block.total.add(now);
-      this.root.add(now);
-    }
+    block.total = undefined;
+    if (old !== undefined) leaf.remove(old);
+    if (now !== undefined) leaf.add(now);
     return leaf;
   }
 
@@ -127,9 +129,9 @@ export class DigestTree {
     const out = new DigestSum();
     let { block, leaf } = from;
     while (block < end.block || (block === end.block && leaf < end.leaf)) {
-      const { leaves, total } = this.#blocks[block]!;
+      const { leaves } = this.#blocks[block]!;
       if (leaf === 0 && block < end.block) {
-        out.addSum(total);
+        out.addSum(totalOf(this.#blocks[block]!));
         block += 1;
         continue;
       }
@@ -140,6 +142,19 @@ export class DigestTree {
       leaf = 0;
     }
     return out;
+  }
+
+  /** Leaves that hold keys of (after, to], in order, wherever they begin. */
+  *overlapping(after: string, to: string | undefined): Generator<Leaf> {
+    let { block, leaf } = this.#find(after);
+    // A bound belongs to the leaf before it, which then holds none of the range.
+    if (this.#boundAfter(block, leaf) === after) leaf += 1;
+    for (; block < this.#blocks.length; block++, leaf = 0)
+      for (; leaf < this.#blocks[block]!.leaves.length; leaf++) {
+        const next = this.#blocks[block]!.leaves[leaf]!;
+        if (to !== undefined && compareKeys(next.after, to) >= 0) return;
+        yield next;
+      }
   }
 
   /** Leaves of (after, to], in order. Both must be bounds. */
@@ -285,9 +300,15 @@ function blocksOf(leaves: readonly Leaf[]): Block[] {
   const blocks: Block[] = [];
   const size = leaves.length <= BLOCK_LEAVES_MAX ? BLOCK_LEAVES_MAX : BLOCK_LEAVES_MAX / 2;
   for (let at = 0; at < leaves.length; at += size) {
-    const block: Block = { leaves: leaves.slice(at, at + size), total: new DigestSum(), index: undefined };
-    for (const leaf of block.leaves) block.total.addSum(leaf);
-    blocks.push(block);
+    blocks.push({ leaves: leaves.slice(at, at + size), total: undefined, index: undefined });
   }
   return blocks;
+}
+
+function totalOf(block: Block): DigestSum {
+  if (block.total === undefined) {
+    block.total = new DigestSum();
+    for (const leaf of block.leaves) block.total.addSum(leaf);
+  }
+  return block.total;
 }

@@ -142,6 +142,15 @@ export class Digest {
     return leaf.suspect || this.#doubtful.has(leaf);
   }
 
+  /** The same of records with keys above `after`, up to `until`. */
+  isSuspectWithin(after: string, until: string | undefined): boolean {
+    if (!this.#built) return true;
+    if (this.isSound) return false;
+    for (const leaf of this.#tree.overlapping(after, until))
+      if (leaf.suspect || this.#doubtful.has(leaf)) return true;
+    return false;
+  }
+
   start(): void {
     if (!this.#built) this.#core.timers.set('digest', this.#core.now.mono);
   }
@@ -175,8 +184,9 @@ export class Digest {
   /** The batch changes no more: what it will have made of the root is stored with it. In order of batches. */
   bind(batch: Batch): void {
     const { rows, removals, mended } = batch;
-    if (mended.size === 0) this.#foresee(batch);
-    else this.#foreseeMended(batch);
+    if (mended.size === 0) foresee(batch);
+    else foreseeMended(batch);
+    this.#coming.addSum(batch.rootDelta);
     if (this.#known && (rows.size > 0 || removals.size > 0 || mended.size > 0 || this.#dirty)) {
       const root = this.#tree.root.copy();
       root.addSum(this.#coming);
@@ -188,30 +198,10 @@ export class Digest {
     this.#checkpointed = false;
   }
 
-  #foresee({ rows, removals }: Batch): void {
-    // Batches are walked by `forEach`, which unlike an iterator allocates nothing for each row.
-    rows.forEach((queued, key) => {
-      const { row, replaced } = queued;
-      queued.newDigest = digestEntry(key, row);
-      this.#coming.add(queued.newDigest);
-      if (replaced === undefined) return;
-      queued.oldDigest = digestEntry(key, replaced);
-      this.#coming.remove(queued.oldDigest);
-    });
-    for (const [key, row] of removals) this.#coming.remove(digestEntry(key, row));
-  }
-
-  #foreseeMended(batch: Batch): void {
-    batch.changes = changesOf(batch);
-    for (const { old, now, mended } of batch.changes) {
-      if (mended === 'unknown') continue;
-      if (old !== undefined) this.#coming.remove(old);
-      if (now !== undefined) this.#coming.add(now);
-    }
-  }
-
   landed(batch: Batch): void {
-    const { changes, rows, removals } = batch;
+    const { changes, rows, removals, rootDelta } = batch;
+    this.#coming.subtractSum(rootDelta);
+    this.#tree.root.addSum(rootDelta);
     if (changes !== undefined) this.#landedMended(changes);
     else {
       rows.forEach(({ oldDigest, newDigest }, key) => {
@@ -239,9 +229,7 @@ export class Digest {
   }
 
   #change(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): void {
-    if (old !== undefined) this.#coming.add(old);
-    if (now !== undefined) this.#coming.remove(now);
-    const leaf = this.#tree.change(key, old, now);
+    const leaf = this.#tree.changeLeaf(key, old, now);
     if (leaf.count > LEAF_KEYS_MAX) this.#grown.add(leaf);
   }
 
@@ -463,5 +451,28 @@ export class Digest {
     if (this.#core.identity.phase === 'failed') return;
     this.#dirty = true;
     this.#core.queue.batch();
+  }
+}
+
+/** What the batch will have made of the sums. */
+function foresee({ rows, removals, rootDelta }: Batch): void {
+  // Batches are walked by `forEach`, which unlike an iterator allocates nothing for each row.
+  rows.forEach((queued, key) => {
+    const { row, replaced } = queued;
+    queued.newDigest = digestEntry(key, row);
+    rootDelta.add(queued.newDigest);
+    if (replaced === undefined) return;
+    queued.oldDigest = digestEntry(key, replaced);
+    rootDelta.remove(queued.oldDigest);
+  });
+  for (const [key, row] of removals) rootDelta.remove(digestEntry(key, row));
+}
+
+function foreseeMended(batch: Batch): void {
+  batch.changes = changesOf(batch);
+  for (const { old, now, mended } of batch.changes) {
+    if (mended === 'unknown') continue;
+    if (old !== undefined) batch.rootDelta.remove(old);
+    if (now !== undefined) batch.rootDelta.add(now);
   }
 }

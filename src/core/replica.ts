@@ -226,6 +226,11 @@ export class ReplicaCore implements Core {
     return this.#digest.isSuspect(key);
   }
 
+  /** The same of records with keys above `after`, up to `until`. */
+  isSuspectWithin(after: string, until: string | undefined): boolean {
+    return this.#digest.isSuspectWithin(after, until);
+  }
+
   /** Whether no range of keys is suspect. */
   get isSound(): boolean {
     return this.#digest.isSound;
