@@ -41,8 +41,6 @@ export interface Minority {
 export class Exclusion {
   readonly #core: Core;
   readonly #heard = new Map<OriginId, Heard>();
-  /** Since the last beat. */
-  readonly #heardNow = new Set<OriginId>();
   /** The last beat. */
   #at: Instant = { wall: 0, mono: 0 };
   /** Since the start, ms. */
@@ -65,7 +63,8 @@ export class Exclusion {
    */
   heard(origin: OriginId, wallMs?: number): void {
     const { now, options } = this.#core;
-    if (wallMs === undefined || now.wall - wallMs <= 2 * options.maxClockDriftMs) this.#heardNow.add(origin);
+    if (wallMs !== undefined && now.wall - wallMs > 2 * options.maxClockDriftMs) return;
+    this.#heard.set(origin, { elapsed: this.#elapsed + this.#gap, counted: this.#counted });
   }
 
   /** Members that this one votes to exclude, rising. */
@@ -89,11 +88,9 @@ export class Exclusion {
     for (const origin of this.#heard.keys()) if (!members.isMember(origin)) this.#heard.delete(origin);
     for (const { origin } of members.active()) {
       const heard = this.#heard.get(origin);
-      if (heard === undefined || this.#heardNow.has(origin))
-        this.#heard.set(origin, { elapsed: this.#elapsed, counted: this.#counted });
+      if (heard === undefined) this.#heard.set(origin, { elapsed: this.#elapsed, counted: this.#counted });
       else if (slept) heard.counted = this.#counted;
     }
-    this.#heardNow.clear();
     this.#at = now;
     this.#silent = this.#findSilent();
     const before = this.#minority;
@@ -149,7 +146,7 @@ export class Exclusion {
     let shortest = Number.POSITIVE_INFINITY;
     for (const { origin } of active) {
       const heard = this.#heard.get(origin);
-      if (origin === identity.origin || heard === undefined || this.#heardNow.has(origin)) continue;
+      if (origin === identity.origin || heard === undefined) continue;
       const silence = elapsed - heard.elapsed;
       if (silence < options.leaseMs / 2) continue;
       unheard += 1;
