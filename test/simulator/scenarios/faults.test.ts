@@ -315,7 +315,7 @@ describe('disks', () => {
     const fsync = false;
     const origin = originOf(a);
     for (let i = 0; i < 10; i++) putNow(a, `k${i}`, 'before', { ...ALONE, fsync });
-    world.run(1_000);
+    world.run(1_050);
     expect(a.powerCut()).toBeGreaterThan(0);
     a.start();
     world.run(5_000);
@@ -331,7 +331,7 @@ describe('disks', () => {
     const fsync = false;
     const origin = originOf(a);
     for (let i = 0; i < 10; i++) putNow(a, `k${i}`, 'before', { ...ALONE, fsync });
-    world.run(1_000);
+    world.run(1_050);
     expect(a.powerCut()).toBeGreaterThan(0);
     world.partition([a]);
     a.diskFaults.slowMs = 1_000;
