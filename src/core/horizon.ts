@@ -58,6 +58,8 @@ interface StoredHorizon {
   collected: number;
   /** What it held, as asOf, when it founded its cluster, should it have to give way to another one. */
   since?: number | undefined;
+  /** It has not gone on under its origin, and has not met anybody since: its member table may be an old one. */
+  alone?: true;
 }
 
 /** What a snapshot's server says of itself, as of the snapshot. */
@@ -101,6 +103,8 @@ export class Horizon {
   #horizon = 0;
   #collected = 0;
   #since: number | undefined;
+  /** Since when it has been in doubt whether it is the only member, monotonic ms. */
+  #aloneSince: number | undefined;
   /** As it is on the disk. */
   #stored: StoredHorizon = { clock: 0, collected: 0 };
   /** Members, and what of them is covered here. */
@@ -125,6 +129,7 @@ export class Horizon {
       this.#asOf = stored.asOf;
       this.#collected = stored.collected;
       this.#since = stored.since;
+      if (stored.alone === true) this.doubt();
     } else if (meta.has('node')) this.#asOf = 0;
     this.#advance();
     this.store();
@@ -190,7 +195,13 @@ export class Horizon {
     this.#advance();
     this.#asOf ??= Math.floor(this.#clock);
     this.#since = this.#asOf;
+    this.#aloneSince = undefined;
     this.store();
+  }
+
+  /** This store does not go on where it left off: others may have joined since. */
+  doubt(): void {
+    this.#aloneSince = this.#core.now.mono;
   }
 
   /** Gives way to another founding, or joins: of what happens there nothing is known here. */
@@ -215,6 +226,18 @@ export class Horizon {
     this.store();
   }
 
+  /**
+   * Whoever is the only member as far as it knows takes its own word for everything. A copied folder may be older than
+   * the members that joined, and those look for it: silence for as long as a lease says that there are none.
+   */
+  #mayHaveForgotten(): boolean {
+    const { members, now, options } = this.#core;
+    if (this.#aloneSince === undefined) return false;
+    if (members.active().length === 1 && now.mono - this.#aloneSince < options.leaseMs) return true;
+    this.#aloneSince = undefined;
+    return false;
+  }
+
   /** Whoever becomes ready does so in the batch that stores this: from then on it tells its clock to joiners. */
   store(): void {
     const { queue, identity } = this.#core;
@@ -224,6 +247,7 @@ export class Horizon {
       asOf: this.#asOf,
       collected: this.#collected,
       since: this.#since,
+      ...(this.#aloneSince === undefined ? {} : { alone: true }),
     };
     queue.batch().meta.set('horizon', encodeMeta(next));
     this.#core.afterWritten(() => {
@@ -300,7 +324,8 @@ export class Horizon {
       identity.phase === 'ready' &&
       !identity.unmet &&
       members.isMember(identity.origin) &&
-      sealing.standing.proven;
+      sealing.standing.proven &&
+      !this.#mayHaveForgotten();
     const { ended } = sealing;
     let isComplete = isCounted;
     let isSettled = ended !== UNSETTLED;

@@ -288,7 +288,10 @@ export class Lifecycle {
     members.merge([row], []);
     this.storeMembers();
     // Whoever bore the name meanwhile was asked in this node's place.
-    if (old !== undefined && old.origin !== identity.origin) this.#core.sealing.doubt();
+    if (old !== undefined && old.origin !== identity.origin) {
+      this.#core.sealing.doubt();
+      this.#core.horizon.doubt();
+    }
     return row;
   }
 

@@ -289,8 +289,6 @@ export class Replication {
         `this host's clock is ${hlc.ms - now.wall} ms behind a stamp already given: correct the clock, then retry`,
       );
     const { heal, horizon } = this.#core;
-    if (Math.max(now.wall, hlc.ms) <= horizon.floor)
-      throw new ReadmeshError('CLOCK_SKEW', horizon.setBackText);
     for (const op of heal.lost > 0 ? write.ops : [])
       if (op.stamp !== undefined && heal.isLost(op.key)) {
         const stamp = stampFromHex(op.stamp);

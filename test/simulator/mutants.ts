@@ -121,8 +121,8 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'raises its heads when a session opens',
     'core/asking.ts',
-    '    asked.purpose.opened?.(asked);\n',
-    '    asked.purpose.opened?.(asked);\n    if (asked.purpose.opened === undefined) this.#merge.raiseHeads(asked.heads, new Map());\n',
+    '    asked.purpose.opened?.(asked, message);\n',
+    '    asked.purpose.opened?.(asked, message);\n    if (asked.purpose.opened === undefined) this.#merge.raiseHeads(asked.heads, new Map());\n',
   ),
   mutant(
     'takes the greatest heads of several snapshots',

@@ -37,6 +37,7 @@ import type { Image } from './disk.js';
 import { EndedOrigins } from './ended.js';
 import { Violation } from './faults.js';
 import { Graves } from './graves.js';
+import { Horizons } from './horizons.js';
 import type { OpenWrite, SimNode } from './node.js';
 import { TWIN_PREFIX } from './workload.js';
 import type { World } from './world.js';
@@ -84,6 +85,7 @@ export class Oracle {
   readonly #lostDisks: LostDisk[] = [];
   readonly ended: EndedOrigins;
   readonly graves: Graves;
+  readonly horizons: Horizons;
   readonly obligations = new Map<string, Obligation[]>();
   /** Nodes whose disk holds, or held, damaged records: until it is emptied, nothing is asked of it. */
   readonly damaged = new Set<SimNode>();
@@ -101,6 +103,7 @@ export class Oracle {
       (node) => this.damaged.has(node),
       this.graves,
     );
+    this.horizons = new Horizons(world, (node) => this.damaged.has(node), this.graves);
   }
 
   // What nodes report.
@@ -138,6 +141,7 @@ export class Oracle {
     const { image } = node.disk;
     const fresh: Row[] = [];
     this.graves.check(node, batch);
+    this.horizons.check(node, batch);
     for (const [key, { row, replaces }] of batch.rows) {
       if (this.#meet(node, key, row)) fresh.push(row);
       const flipped = image.flipped.get(key);
@@ -253,6 +257,7 @@ export class Oracle {
   afterInput(node: SimNode, input: Input): void {
     const core = node.core;
     if (core === undefined) return;
+    this.horizons.afterInput(node);
     const { options } = this.#world;
     const { queue, acks } = core;
     const room =
@@ -297,6 +302,7 @@ export class Oracle {
   /** What the node's disk held before is gone, or part of it. */
   diskChanged(node: SimNode, before: Image, flushedToo = false): void {
     const { host } = node;
+    this.horizons.diskChanged(before);
     this.#lostDisks.push({ at: this.#world.scheduler.now, host, image: before, flushedToo });
     for (const [key, list] of this.obligations) {
       const held = before.rows.get(key);
