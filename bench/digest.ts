@@ -214,18 +214,17 @@ function keepUp(
   tree: DigestTree,
   batch: readonly Written[],
 ): { before: EntryDigest | undefined; now: EntryDigest }[] {
-  const coming = new DigestSum();
+  const delta = new DigestSum();
   const digests = batch.map(({ key, row, replaced }) => {
     const now = digestEntry(key, row);
-    coming.add(now);
+    delta.add(now);
     const before = replaced === undefined ? undefined : digestEntry(key, replaced);
-    if (before !== undefined) coming.remove(before);
+    if (before !== undefined) delta.remove(before);
     return { before, now };
   });
+  tree.root.addSum(delta);
   digests.forEach(({ before, now }, i) => {
-    if (before !== undefined) coming.add(before);
-    coming.remove(now);
-    tree.change(batch[i]!.key, before, now);
+    tree.changeLeaf(batch[i]!.key, before, now);
   });
   return digests;
 }

@@ -8,6 +8,7 @@
  *     any of these on /v1/kv?key=KEY   for keys that URL clients rewrite, such as `..`
  *     GET    /v1/kv?prefix=&after=&limit=   {"entries":[{"key","value"}],"next"}; next: `after` of the next page, null at the end
  *     GET    /v1/backup          the bytes of a backup (storage/backup-format.ts), as fast as they are taken
+ *     GET    /metrics            the same as /v1/status, for Prometheus
  *     GET    /v1/status, /livez, /readyz (503 until reads are served)
  *
  * KEY is one percent-encoded segment. Writes take `replicas`, `fsync`, `timeoutMs` and (PUT) `ttlMs` in the query. A write that is
@@ -19,10 +20,12 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import findMyWay from 'find-my-way';
 import { assertKey, KIND_REGISTER, KIND_TOMBSTONE, NO_VALUE, stampHexOf } from './core/entry.js';
 import { endlessDeletion } from './core/expiry.js';
+import { textOfStamp } from './core/hlc.js';
 import type { Row } from './core/types.js';
 import { isReadmeshError, ReadmeshError } from './errors.js';
 import { BackupFace } from './http/backup.js';
 import { Aborted, BodyBudget, SlowBody, withBody } from './http/body.js';
+import { METRICS_TYPE, metricsOf } from './http/metrics.js';
 import {
   checkListQuery,
   checkNoQuery,
@@ -33,7 +36,7 @@ import {
   splitTarget,
   type Target,
 } from './http/query.js';
-import { asReadmeshError, failure, replyError, replyJson, STAMP_HEADER } from './http/reply.js';
+import { asReadmeshError, failure, replyError, replyJson, replyText, STAMP_HEADER } from './http/reply.js';
 import { parseValue, stringifyValue } from './json.js';
 import { CLUSTER_DEFAULTS, HTTP_DEFAULTS, type HttpLimits } from './options.js';
 import type { Value } from './read-store.js';
@@ -110,6 +113,10 @@ class HttpFace {
     on(get, '/v1/status', (_, response, { query }) => {
       checkNoQuery(parseQuery(query));
       replyJson(response, 200, `${JSON.stringify(this.#service.status())}\n`);
+    });
+    on(get, '/metrics', async (_, response, { query }) => {
+      checkNoQuery(parseQuery(query));
+      replyText(response, 200, await metricsOf(this.#service.status()), { 'content-type': METRICS_TYPE });
     });
     on(['GET'], '/v1/backup', (_, response, { query }) => {
       checkNoQuery(parseQuery(query));
@@ -266,7 +273,8 @@ class HttpFace {
       replyJson(response, 200, `${receipt}\n`, { [STAMP_HEADER]: stamp });
     } catch (error) {
       if (!isReadmeshError(error)) this.#onFault(error);
-      const headers: Record<string, string> = op.stamp === undefined ? {} : { [STAMP_HEADER]: op.stamp };
+      const headers: Record<string, string> =
+        op.stamp === undefined ? {} : { [STAMP_HEADER]: textOfStamp(op.stamp) };
       replyError(response, asReadmeshError(error), headers);
     }
   }

@@ -11,7 +11,6 @@
  *     digest.ts       does the store hold what it should: the digest tree, its build and upkeep
  *     reconcile.ts    do members with equal vectors hold the same: comparing digests, mending this node
  *     heal.ts         lost records: fetching them from peers, and what has to wait for that
- *     horizon.ts      up to when entries that are over may go
  *     collection.ts   their removal, and older records that come afterwards
  *
  * `taken` counts what this node has taken in (perhaps still on its way to disk) and decides about gaps;

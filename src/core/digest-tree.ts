@@ -9,8 +9,9 @@
  * ends are cut there.
  *
  * Two levels: leaves stand in blocks of at most `BLOCK_LEAVES_MAX`, each with its own total. A change touches one
- * leaf, its block and the root; a range is summed over whole blocks and the leaves at its two ends; finding a leaf
- * is two binary searches. A million keys are 2,000 leaves of about 200 bytes.
+ * leaf and the root, and the root of many changes at once needs only their sum; the total of a block is made when it
+ * is asked for. A range is summed over whole blocks and the leaves at its two ends; finding a leaf is two binary
+ * searches. A million keys are 2,000 leaves of about 200 bytes.
  */
 import { BoundIndex } from './bound-index.js';
 import { DigestSum, SUM_BYTES } from './digest-sum.js';
@@ -32,18 +33,30 @@ export class Leaf extends DigestSum {
   suspect = false;
   /** A record in it was lost, and nobody knows which: its sum says nothing until it is read anew. Not stored. */
   unknown = false;
+  /** No key in it is above this one; undefined: nobody knows. Not stored. */
+  last: string | undefined;
   /** No mortal entry of it is over before this time, ms; 0: nobody knows. Not stored. */
   earliest = Number.POSITIVE_INFINITY;
 
-  constructor(after: string) {
+  /** `isEmpty`: it is known to hold nothing yet. */
+  constructor(after: string, isEmpty = false) {
     super();
     this.after = after;
+    if (isEmpty) this.last = after;
+  }
+
+  /** Adds an entry that is not in it. `end`: when it is over, if it is a mortal one, ms; 0: nobody knows. */
+  put(key: string, digest: EntryDigest, end = 0): void {
+    this.add(digest);
+    if (digest.mortal) this.earliest = Math.min(this.earliest, end);
+    if (this.last !== undefined && compareKeys(key, this.last) > 0) this.last = key;
   }
 }
 
 interface Block {
   readonly leaves: readonly Leaf[];
-  readonly total: DigestSum;
+  /** Of the leaves; undefined when one of them has changed since it was last asked for. */
+  total: DigestSum | undefined;
   /** Made when it is first needed. */
   index: BoundIndex | undefined;
 }
@@ -53,16 +66,25 @@ interface Place {
   readonly leaf: number;
 }
 
+/** A leaf, and where it ends. */
+interface Found {
+  readonly block: Block;
+  readonly leaf: Leaf;
+  readonly end: string | undefined;
+}
+
 export class DigestTree {
   readonly root = new DigestSum();
   #blocks: Block[];
   /** Of the blocks' first bounds; made when it is first needed. */
   #index: BoundIndex | undefined;
+  /** What changed last: keys come in runs. */
+  #near: Found | undefined;
 
   /** `leaves`: in order, the first one's bound being where the tree begins. */
   constructor(leaves: readonly Leaf[] = [new Leaf('')]) {
     this.#blocks = blocksOf(leaves);
-    for (const block of this.#blocks) this.root.addSum(block.total);
+    for (const block of this.#blocks) this.root.addSum(totalOf(block));
   }
 
   get size(): number {
@@ -88,20 +110,31 @@ export class DigestTree {
     return this.#blocks[block]!.leaves[leaf]!;
   }
 
-  /** What the key had goes, what it has comes; either may be nothing. Returns the leaf. */
+  /**
+   * What the key had goes, what it has comes; either may be nothing. Returns the leaf. A key above all that are in a
+   * full leaf begins a new one: what is loaded in order of keys leaves nothing to be cut.
+   */
   change(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): Leaf {
-    const block = this.#blocks[this.#blockOf(key)]!;
-    const leaf = block.leaves[leafWithin(block, key)]!;
-    if (old !== undefined) {
-      leaf.remove(old);
-      block.total.remove(old);
-      this.root.remove(old);
+    if (old !== undefined) this.root.remove(old);
+    if (now !== undefined) this.root.add(now);
+    return this.changeLeaf(key, old, now);
+  }
+
+  /** The same but for the root, which is to be told of many such changes at once, by their sum. */
+  changeLeaf(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): Leaf {
+    let found = this.#nearest(key);
+    const { last } = found.leaf;
+    if (old === undefined && last !== undefined && compareKeys(key, last) > 0) {
+      if (found.leaf.count >= LEAF_KEYS && !found.leaf.suspect) {
+        this.#insert(this.#find(key), new Leaf(last, true));
+        found = this.#nearest(key);
+      }
+      found.leaf.last = key;
     }
-    if (now !== undefined) {
-      leaf.add(now);
-      block.total.add(now);
-      this.root.add(now);
-    }
+    const { block, leaf } = found;
+    block.total = undefined;
+    if (old !== undefined) leaf.remove(old);
+    if (now !== undefined) leaf.add(now);
     return leaf;
   }
 
@@ -137,9 +170,9 @@ export class DigestTree {
     const out = new DigestSum();
     let { block, leaf } = from;
     while (block < end.block || (block === end.block && leaf < end.leaf)) {
-      const { leaves, total } = this.#blocks[block]!;
+      const { leaves } = this.#blocks[block]!;
       if (leaf === 0 && block < end.block) {
-        out.addSum(total);
+        out.addSum(totalOf(this.#blocks[block]!));
         block += 1;
         continue;
       }
@@ -150,6 +183,19 @@ export class DigestTree {
       leaf = 0;
     }
     return out;
+  }
+
+  /** Leaves that hold keys of (after, to], in order, wherever they begin. */
+  *overlapping(after: string, to: string | undefined): Generator<Leaf> {
+    let { block, leaf } = this.#find(after);
+    // A bound belongs to the leaf before it, which then holds none of the range.
+    if (this.#boundAfter(block, leaf) === after) leaf += 1;
+    for (; block < this.#blocks.length; block++, leaf = 0)
+      for (; leaf < this.#blocks[block]!.leaves.length; leaf++) {
+        const next = this.#blocks[block]!.leaves[leaf]!;
+        if (to !== undefined && compareKeys(next.after, to) >= 0) return;
+        yield next;
+      }
   }
 
   /** Leaves of (after, to], in order. Both must be bounds. */
@@ -180,7 +226,18 @@ export class DigestTree {
     const behind = this.#blocks[end.block]!.leaves.slice(end.leaf);
     const blocks = blocksOf([...before, ...leaves, ...behind]);
     this.#blocks.splice(from.block, end.block - from.block + 1, ...blocks);
-    this.#index = undefined;
+    this.#moved();
+  }
+
+  /** Cuts leaves that hold nothing at these keys, in order: those that are filled from several places at once. */
+  cutEmpty(keys: readonly string[]): void {
+    for (const key of keys) {
+      const place = this.#find(key);
+      const leaf = this.#blocks[place.block]!.leaves[place.leaf]!;
+      if (leaf.count !== 0 || leaf.last !== leaf.after || this.#boundAfter(place.block, place.leaf) === key)
+        continue;
+      this.#insert(place, new Leaf(key, true));
+    }
   }
 
   /** Joins neighbours that are small together. Those that are to be told apart stay. */
@@ -197,13 +254,14 @@ export class DigestTree {
       if (fits) {
         // A leaf in the list may be the tree's own: its block still counts it until it is replaced.
         last.addSum(leaf);
+        last.last = leaf.last;
         last.earliest = Math.min(last.earliest, leaf.earliest);
         changed = true;
       } else merged.push(leaf);
     }
     if (!changed) return;
     this.#blocks = blocksOf(merged);
-    this.#index = undefined;
+    this.#moved();
   }
 
   /** The leaves as they are, in a few bytes each. */
@@ -249,6 +307,30 @@ export class DigestTree {
       at = end;
     }
     return leaves.length === 0 ? undefined : new DigestTree(leaves);
+  }
+
+  #nearest(key: string): Found {
+    const near = this.#near;
+    if (near !== undefined && compareKeys(key, near.leaf.after) > 0)
+      if (near.end === undefined || compareKeys(key, near.end) <= 0) return near;
+    const { block, leaf } = this.#find(key);
+    const blockOf = this.#blocks[block]!;
+    this.#near = { block: blockOf, leaf: blockOf.leaves[leaf]!, end: this.#boundAfter(block, leaf) };
+    return this.#near;
+  }
+
+  #moved(): void {
+    this.#index = undefined;
+    this.#near = undefined;
+  }
+
+  /** The leaf comes behind the one at this place. */
+  #insert({ block, leaf }: Place, next: Leaf): void {
+    const leaves = [...this.#blocks[block]!.leaves];
+    next.proved = leaves[leaf]!.proved;
+    leaves.splice(leaf + 1, 0, next);
+    this.#blocks.splice(block, 1, ...blocksOf(leaves));
+    this.#moved();
   }
 
   #find(key: string): Place {
@@ -297,9 +379,15 @@ function blocksOf(leaves: readonly Leaf[]): Block[] {
   const blocks: Block[] = [];
   const size = leaves.length <= BLOCK_LEAVES_MAX ? BLOCK_LEAVES_MAX : BLOCK_LEAVES_MAX / 2;
   for (let at = 0; at < leaves.length; at += size) {
-    const block: Block = { leaves: leaves.slice(at, at + size), total: new DigestSum(), index: undefined };
-    for (const leaf of block.leaves) block.total.addSum(leaf);
-    blocks.push(block);
+    blocks.push({ leaves: leaves.slice(at, at + size), total: undefined, index: undefined });
   }
   return blocks;
+}
+
+function totalOf(block: Block): DigestSum {
+  if (block.total === undefined) {
+    block.total = new DigestSum();
+    for (const leaf of block.leaves) block.total.addSum(leaf);
+  }
+  return block.total;
 }

@@ -26,8 +26,9 @@ const META_ROOT = 'digest';
 const META_LEAVES = 'digest-leaves';
 /** Leaves that have grown are cut when the node has been at rest for this long, ms. */
 const GROWN_MS = 250;
-/** A leaf with this many keys is cut although the node is busy. */
+/** A leaf with this many keys is cut although the node is busy, if there was no rest for so long, ms. */
 const LEAF_KEYS_URGENT = 8 * LEAF_KEYS_MAX;
+const URGENT_MS = 30_000;
 /** A survey that failed is tried again after this long, ms. */
 const RETRY_MS = 2_000;
 /** A leaf with a record that was damaged is read anew after this long, or when nothing is lost any more, ms. */
@@ -73,6 +74,8 @@ export class Digest {
   readonly #doubtful = new Set<Leaf>();
   #scans = 0;
   #growthDueAt = Number.NEGATIVE_INFINITY;
+  /** From when on leaves are cut although the node is busy. */
+  #urgentFrom = Number.NEGATIVE_INFINITY;
   #notBefore = Number.NEGATIVE_INFINITY;
 
   constructor(core: Core) {
@@ -85,7 +88,9 @@ export class Digest {
       this.#known = true;
       this.#built = true;
       this.#read = true;
-      for (const leaf of this.#tree.leaves()) leaf.proved = true;
+      const whole = new Leaf('', true);
+      whole.proved = true;
+      this.#tree = new DigestTree([whole]);
     }
   }
 
@@ -143,6 +148,15 @@ export class Digest {
     return leaf.suspect || this.#doubtful.has(leaf);
   }
 
+  /** The same of records with keys above `after`, up to `until`. */
+  isSuspectWithin(after: string, until: string | undefined): boolean {
+    if (!this.#built) return true;
+    if (this.isSound) return false;
+    for (const leaf of this.#tree.overlapping(after, until))
+      if (leaf.suspect || this.#doubtful.has(leaf)) return true;
+    return false;
+  }
+
   /** Something is known to be wrong with this key's range; unlike `isSuspect`, not while it is merely not read yet. */
   isDamaged(key: string): boolean {
     return this.#built ? this.isSuspect(key) : this.#doubt || !this.#known;
@@ -181,8 +195,9 @@ export class Digest {
   /** The batch changes no more: what it will have made of the root is stored with it. In order of batches. */
   bind(batch: Batch): void {
     const { rows, removals, mended } = batch;
-    if (mended.size === 0) this.#foresee(batch);
-    else this.#foreseeMended(batch);
+    if (mended.size === 0) foresee(batch);
+    else foreseeMended(batch);
+    this.#coming.addSum(batch.rootDelta);
     if (this.#known && (rows.size > 0 || removals.size > 0 || mended.size > 0 || this.#dirty)) {
       const root = this.#tree.root.copy();
       root.addSum(this.#coming);
@@ -194,30 +209,10 @@ export class Digest {
     this.#checkpointed = false;
   }
 
-  #foresee({ rows, removals }: Batch): void {
-    // Batches are walked by `forEach`, which unlike an iterator allocates nothing for each row.
-    rows.forEach((queued, key) => {
-      const { row, replaced } = queued;
-      queued.newDigest = digestEntry(key, row);
-      this.#coming.add(queued.newDigest);
-      if (replaced === undefined) return;
-      queued.oldDigest = digestEntry(key, replaced);
-      this.#coming.remove(queued.oldDigest);
-    });
-    for (const [key, row] of removals) this.#coming.remove(digestEntry(key, row));
-  }
-
-  #foreseeMended(batch: Batch): void {
-    batch.changes = changesOf(batch);
-    for (const { old, now, mended } of batch.changes) {
-      if (mended === 'unknown') continue;
-      if (old !== undefined) this.#coming.remove(old);
-      if (now !== undefined) this.#coming.add(now);
-    }
-  }
-
   landed(batch: Batch): void {
-    const { changes, rows, removals } = batch;
+    const { changes, rows, removals, rootDelta } = batch;
+    this.#coming.subtractSum(rootDelta);
+    this.#tree.root.addSum(rootDelta);
     if (changes !== undefined) this.#landedMended(changes);
     else {
       rows.forEach(({ row, oldDigest, newDigest }, key) => {
@@ -248,11 +243,16 @@ export class Digest {
   }
 
   #change(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): Leaf {
-    if (old !== undefined) this.#coming.add(old);
-    if (now !== undefined) this.#coming.remove(now);
-    const leaf = this.#tree.change(key, old, now);
-    if (leaf.count > LEAF_KEYS_MAX) this.#grown.add(leaf);
+    const leaf = this.#tree.changeLeaf(key, old, now);
+    if (leaf.count <= LEAF_KEYS_MAX) return leaf;
+    if (this.#grown.size === 0) this.#urgentFrom = this.#core.now.mono + URGENT_MS;
+    this.#grown.add(leaf);
     return leaf;
+  }
+
+  /** The store is about to be filled in order of keys, from each of these on at the same time. */
+  filledFrom(keys: readonly string[]): void {
+    if (this.#built) this.#tree.cutEmpty(keys);
   }
 
   /** The node stops in order: the leaves are stored, for the next start. */
@@ -291,6 +291,7 @@ export class Digest {
   #setDoubtful(key: string): void {
     const leaf = this.#tree.leafOf(key);
     leaf.unknown = true;
+    leaf.last = undefined;
     this.#doubtful.add(leaf);
     this.#notBefore = this.#core.now.mono + RECHECK_MS;
   }
@@ -299,6 +300,8 @@ export class Digest {
   #recheck(key: string, unknown: boolean): void {
     const leaf = this.#tree.leafOf(key);
     if (unknown) leaf.unknown = true;
+    // It is not cut by what is written to it: it is read anew as it is.
+    leaf.last = undefined;
     if (!this.#built) return;
     this.#doubtful.add(leaf);
     const { timers, now } = this.#core;
@@ -381,15 +384,17 @@ export class Digest {
       break;
     }
     const rested = queue.tail() === undefined && now.mono >= this.#growthDueAt;
+    const urgent = now.mono >= this.#urgentFrom;
     for (const leaf of this.#grown) {
       if (leaf.count <= LEAF_KEYS_MAX || this.#tree.leafAt(leaf.after) !== leaf) {
         this.#grown.delete(leaf);
         continue;
       }
-      if (!rested && leaf.count < LEAF_KEYS_URGENT) continue;
+      if (!rested && !(urgent && leaf.count >= LEAF_KEYS_URGENT)) continue;
       this.#grown.delete(leaf);
       return { after: leaf.after, to: this.#tree.endOfLeafAt(leaf.after), cuts: [] };
     }
+    if (urgent) this.#urgentFrom = now.mono + URGENT_MS;
     if (this.#grown.size > 0) timers.atMost('digest', now.mono + GROWN_MS);
     return undefined;
   }
@@ -474,5 +479,28 @@ export class Digest {
     if (this.#core.identity.phase === 'failed') return;
     this.#dirty = true;
     this.#core.queue.batch();
+  }
+}
+
+/** What the batch will have made of the sums. */
+function foresee({ rows, removals, rootDelta }: Batch): void {
+  // Batches are walked by `forEach`, which unlike an iterator allocates nothing for each row.
+  rows.forEach((queued, key) => {
+    const { row, replaced } = queued;
+    queued.newDigest = digestEntry(key, row);
+    rootDelta.add(queued.newDigest);
+    if (replaced === undefined) return;
+    queued.oldDigest = digestEntry(key, replaced);
+    rootDelta.remove(queued.oldDigest);
+  });
+  for (const [key, row] of removals) rootDelta.remove(digestEntry(key, row));
+}
+
+function foreseeMended(batch: Batch): void {
+  batch.changes = changesOf(batch);
+  for (const { old, now, mended } of batch.changes) {
+    if (mended === 'unknown') continue;
+    if (old !== undefined) batch.rootDelta.remove(old);
+    if (now !== undefined) batch.rootDelta.add(now);
   }
 }

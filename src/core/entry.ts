@@ -145,6 +145,10 @@ export function stampMsOf(row: Row): number {
   return u32(row, AT_STAMP) * 0x1_0000 + ((row[AT_STAMP + 4]! << 8) | row[AT_STAMP + 5]!);
 }
 
+export function writerOf(row: Row): OriginId {
+  return idAt(row, AT_STAMP + 8);
+}
+
 export function stampCounterOf(row: Row): number {
   return (row[AT_STAMP + 6]! << 8) | row[AT_STAMP + 7]!;
 }

@@ -111,6 +111,7 @@ export class Horizon {
   readonly #origins = new Map<OriginId, OriginProgress>();
   readonly #heard = new Map<OriginId, Heard>();
   #report = NO_REPORT;
+  #reportedBy = '';
   /** Since when each of them holds the horizon up, monotonic ms: by name and reason. */
   #blockers = new Map<string, { who: string; why: BlockedWhy; since: number }>();
   /** A client's stamp up to here is too old, ms. */
@@ -171,6 +172,8 @@ export class Horizon {
 
   /** What this node says of itself with its beats. */
   get report(): HorizonReport {
+    // It is made by the member table that it is sent with.
+    if (this.#reportedBy !== this.#core.members.hash) this.#state();
     return this.#report;
   }
 
@@ -262,8 +265,12 @@ export class Horizon {
     this.#advance();
     this.#progress(identity.origin).note(this.#told, taken.head(identity.origin));
     this.#evaluate();
-    if (this.#clock > this.#stored.clock - this.#reserveMs / 4) this.store();
     this.#state();
+  }
+
+  /** At the end of a beat: copies are compared with nothing on its way to the disk. */
+  storeIfDue(): void {
+    if (this.#clock > this.#stored.clock - this.#reserveMs / 4) this.store();
   }
 
   // Reports.
@@ -345,9 +352,10 @@ export class Horizon {
   }
 
   #state(): void {
-    const { identity, taken, sealing } = this.#core;
+    const { identity, taken, sealing, members } = this.#core;
     const clock = this.#told;
     const { collected } = this.#stored;
+    this.#reportedBy = members.hash;
     this.#report = {
       clock,
       accepted: taken.head(identity.origin),

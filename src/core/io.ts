@@ -11,6 +11,7 @@
  * `dial-failed`; every opened link by one `link-closed`.
  */
 import type { ErrorCode, ErrorDetails } from '../errors.js';
+import type { GivenStamp } from './hlc.js';
 import type { PeerMessage } from './messages.js';
 import type { Dot, OriginId, Records, Row, StampHex, StoreBatch } from './types.js';
 
@@ -20,7 +21,7 @@ export interface LocalOp {
   readonly key: string;
   readonly kind: number;
   readonly value: Uint8Array;
-  readonly stamp?: StampHex;
+  readonly stamp?: GivenStamp;
   /** The entry ends so long after its stamp. Only with a value. */
   readonly ttlMs?: number;
 }

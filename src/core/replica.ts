@@ -188,7 +188,7 @@ export class ReplicaCore implements Core {
     this.#gossip = new Gossip(this, this.#lifecycle, this.#links, this.#trees, (peer) =>
       this.#replication.resend(peer),
     );
-    this.#sessions = new Sessions(this, this.#lifecycle, merge, this.#trees);
+    this.#sessions = new Sessions(this, this.#lifecycle, merge, this.#trees, this.#digest);
   }
 
   /** One input in, all its effects out. `now` never goes back in `mono`. */
@@ -232,6 +232,11 @@ export class ReplicaCore implements Core {
   /** Local evidence that the key's record may be lost, so that its absence says nothing. */
   isSuspect(key: string): boolean {
     return this.#digest.isSuspect(key);
+  }
+
+  /** The same of records with keys above `after`, up to `until`. */
+  isSuspectWithin(after: string, until: string | undefined): boolean {
+    return this.#digest.isSuspectWithin(after, until);
   }
 
   /** Whether no range of keys is suspect. */
@@ -479,6 +484,7 @@ export class ReplicaCore implements Core {
         this.collection.evaluate();
         this.#reconcile.beat();
         this.#offers.sweep();
+        this.horizon.storeIfDue();
       } else if (timer === 'announce') this.#gossip.announce();
       else if (timer === 'pulses') this.#gossip.relayPulses();
       else if (timer === 'offers') this.#offers.tick();

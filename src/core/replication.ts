@@ -23,17 +23,16 @@ import {
   makeMortalRow,
   NO_VALUE,
   stampCounterOf,
-  stampHexOf,
   stampMsOf,
 } from './entry.js';
 import { DAMAGED } from './heal.js';
-import { stampCounter, stampFromHex, stampMs } from './hlc.js';
+import { type GivenStamp, hasStamp, partsOfStamp } from './hlc.js';
 import type { LocalOp, LocalWrite } from './io.js';
 import type { Push } from './messages.js';
 import type { Offers } from './offers.js';
 import type { Peer } from './peer.js';
 import type { Trees } from './trees.js';
-import type { OriginId, Records, Row, StampHex } from './types.js';
+import type { OriginId, Records, Row } from './types.js';
 import type { Batch } from './write-queue.js';
 
 /** A frame is sent again this long after it was seen to be out, ms: its acknowledgement is not merely on its way. */
@@ -163,12 +162,12 @@ export class Replication {
     const batch = queue.batch(write.ops.length, bytes);
     let superseded = false;
     let answer: Row = NO_VALUE;
-    let givenStamp: StampHex | undefined;
+    let givenStamp: GivenStamp | undefined;
     for (const op of write.ops) {
       answer = this.#applyNext(batch, op, op !== write.ops[0]);
       givenStamp = op.stamp;
       // A stamp that this node gave is only known from the record that won, or is that of the one that covers it.
-      superseded ||= givenStamp !== undefined && givenStamp !== stampHexOf(answer);
+      superseded ||= givenStamp !== undefined && !hasStamp(answer, givenStamp);
     }
     const pending: PendingWrite = {
       id: write.id,
@@ -291,12 +290,12 @@ export class Replication {
     const { heal, horizon } = this.#core;
     for (const op of heal.lost > 0 ? write.ops : [])
       if (op.stamp !== undefined && heal.isLost(op.key)) {
-        const stamp = stampFromHex(op.stamp);
-        if (!heal.surpasses(op.key, stampMs(stamp), stampCounter(stamp))) throw damagedKey(op.key);
+        const { ms, counter } = partsOfStamp(op.stamp);
+        if (!heal.surpasses(op.key, ms, counter)) throw damagedKey(op.key);
       }
     for (const op of write.ops) {
       if (op.stamp === undefined) continue;
-      const ms = stampMs(stampFromHex(op.stamp));
+      const { ms } = partsOfStamp(op.stamp);
       if (ms - now.wall > options.maxClockDriftMs)
         throw new ReadmeshError(
           'FUTURE_STAMP',
@@ -337,18 +336,11 @@ export class Replication {
     const { hlc, identity, taken, queue, deps } = core;
     const { key, kind, value } = op;
     const { origin } = identity;
-    let { ms, counter } = hlc;
-    let writer = origin;
-    if (op.stamp === undefined) {
-      // `admit` left the clock within bounds; the few steps of one batch may still carry it past them.
-      if (!hlc.tick(core.now.wall)) hlc.receive(hlc.ms + 1, 0);
-      ({ ms, counter } = hlc);
-    } else {
-      const given = stampFromHex(op.stamp);
-      ms = stampMs(given);
-      counter = stampCounter(given);
-      writer = op.stamp.slice(16);
-    }
+    // `admit` left the clock within bounds; the few steps of one batch may still carry it past them.
+    if (op.stamp === undefined && !hlc.tick(core.now.wall)) hlc.receive(hlc.ms + 1, 0);
+    const stamp =
+      op.stamp === undefined ? { ms: hlc.ms, counter: hlc.counter, writer: origin } : partsOfStamp(op.stamp);
+    const { ms, counter } = stamp;
     let current = core.current(key);
     if (current === DAMAGED) {
       core.heal.damaged(key);
@@ -357,7 +349,6 @@ export class Replication {
       current = core.heal.remains(key);
     }
     const seq = taken.head(origin) + 1;
-    const stamp = { ms, counter, writer };
     const dot = { origin, seq };
     const row =
       op.ttlMs === undefined

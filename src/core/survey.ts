@@ -75,7 +75,7 @@ export class Survey {
     this.#end = end;
     this.#position = order.after;
     this.#sliceFrom = order.after;
-    this.leaves = [new Leaf(order.after)];
+    this.leaves = [new Leaf(order.after, true)];
     this.#openSlice();
   }
 
@@ -102,7 +102,7 @@ export class Survey {
       if (!summed) return;
       const leaf = this.#leafOf(key);
       if (old !== undefined) leaf.remove(old);
-      if (now !== undefined) addUnread(leaf, now);
+      if (now !== undefined) leaf.put(key, now);
       return;
     }
     if (summed && old !== undefined && !this.#touched.has(key)) this.#leafOf(key).remove(old);
@@ -161,10 +161,8 @@ export class Survey {
     this.order.onRow?.(key, row);
     // Most slices see no write; looking a key up would hash it.
     if (this.#touched.size > 0 && this.#touched.has(key)) return;
-    const leaf = this.leaves.at(-1)!;
     const digest = digestEntry(key, row);
-    leaf.add(digest);
-    if (digest.mortal) leaf.earliest = Math.min(leaf.earliest, endOf(row)!);
+    this.leaves.at(-1)!.put(key, digest, digest.mortal ? endOf(row) : undefined);
   }
 
   #cutBelow(key: string | undefined): void {
@@ -177,7 +175,7 @@ export class Survey {
   }
 
   #startLeaf(after: string): void {
-    this.leaves.push(new Leaf(after));
+    this.leaves.push(new Leaf(after, true));
     this.#leafRows = 0;
   }
 
@@ -203,7 +201,7 @@ export class Survey {
     if (last) this.#cutBelow(undefined);
     for (const [key, now] of this.#touched)
       if (now !== undefined && (last || compareKeys(key, this.#position) <= 0))
-        addUnread(this.#leafOf(key), now);
+        this.#leafOf(key).put(key, now);
     this.#touched.clear();
     this.#stopScan();
     if (!last) return this.#openSlice();
@@ -216,10 +214,4 @@ export class Survey {
     this.#scan = undefined;
     if (scan !== undefined) this.#core.emit({ type: 'close-scan', scan });
   }
-}
-
-/** An entry of which only the digest is known. */
-function addUnread(leaf: Leaf, digest: EntryDigest): void {
-  leaf.add(digest);
-  if (digest.mortal) leaf.earliest = 0;
 }

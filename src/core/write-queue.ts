@@ -14,6 +14,7 @@
  */
 import type { PendingWrite } from './acknowledgements.js';
 import type { Change } from './digest-changes.js';
+import { DigestSum } from './digest-sum.js';
 import { dotOf, originOf, seqOf } from './entry.js';
 import type { EntryDigest } from './entry-hash.js';
 import { KeyFilter } from './key-filter.js';
@@ -46,6 +47,8 @@ export class Batch implements StoreBatch {
   readonly mended = new Map<string, Row | undefined>();
   /** What it does to the digest where a record was lost (digest.ts). */
   changes: readonly Change[] | undefined;
+  /** What it adds to the digest's root in all, once it takes nothing more. */
+  readonly rootDelta = new DigestSum();
   hlc?: { ms: number; counter: number };
   bytes = 0;
   /** Sequence numbers that this node gave out in this batch: (ownFrom, ownTo] of `ownOrigin`. */

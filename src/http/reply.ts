@@ -1,4 +1,4 @@
-/** Writing responses: JSON always, errors as {"code","message"} with whatever facts the error carries. */
+/** Writing responses: nearly always JSON, errors as {"code","message"} with whatever facts the error carries. */
 import type { ServerResponse } from 'node:http';
 import { ERRORS, type ErrorCode, isReadmeshError, ReadmeshError } from '../errors.js';
 
@@ -13,13 +13,16 @@ export function replyJson(
   json: string,
   headers: Headers = {},
 ): void {
+  replyText(response, status, json, { 'content-type': 'application/json; charset=utf-8', ...headers });
+}
+
+export function replyText(response: ServerResponse, status: number, text: string, headers: Headers): void {
   if (response.headersSent || response.destroyed) {
     response.destroy();
     return;
   }
-  const body = Buffer.from(json);
+  const body = Buffer.from(text);
   response.writeHead(status, {
-    'content-type': 'application/json; charset=utf-8',
     'content-length': body.length,
     // A copy in a cache could be older than any bound that the store states.
     'cache-control': 'no-store',

@@ -11,9 +11,10 @@ import { CONFIRM_MS } from '../core/heal.js';
 import type { Input } from '../core/io.js';
 import type { ReplicaCore } from '../core/replica.js';
 import type { Dot, Row } from '../core/types.js';
-import { isReadmeshError } from '../errors.js';
+import { isReadmeshError, ReadmeshError } from '../errors.js';
 import type { HealthIssue, ScrubStatus, Status } from '../read-store.js';
 import type { DataFolder } from '../storage/data-folder.js';
+import type { KeyInterval } from '../storage/key-range.js';
 import type { Driver, Logger } from './driver.js';
 import { type Evidence, Integrity } from './integrity.js';
 import type { Quarantine } from './quarantine.js';
@@ -133,6 +134,27 @@ export class Healing implements Healer, ScrubHost {
     // Without evidence it is not worth waiting for peers that are not there, once links had the time to open.
     if (integrity.mayBeLost(key) || core.partners().some((peer) => peer.phase === 'ready')) return false;
     return performance.now() - this.#openedAt > CONFIRM_MS;
+  }
+
+  get doubtsScans(): boolean {
+    return this.integrity.isSuspect && this.#core.members.active().length > 1;
+  }
+
+  async healWithin({ lower, lowerInclusive, upper }: KeyInterval): Promise<void> {
+    if (!this.integrity.mayBeLostWithin(lower, upper)) return;
+    const { healing } = this.#driver();
+    // The range that a peer is asked for begins above its bound.
+    const isFirst = lowerInclusive && lower !== '' ? healing.confirm(lower) : undefined;
+    try {
+      await Promise.all([isFirst, healing.healRange(lower === '' ? null : lower, upper ?? null, CONFIRM_MS)]);
+    } catch (error) {
+      if (!isReadmeshError(error) || error.code === 'CLOSED') throw error;
+      throw new ReadmeshError(
+        'UNPROVED',
+        'this disk may have lost records of the range, and no peer could say in time: ask another host, or retry',
+        { cause: error, details: { after: lower } },
+      );
+    }
   }
 
   async confirm(key: string): Promise<Row | undefined> {

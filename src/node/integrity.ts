@@ -26,6 +26,7 @@ export const CONFIRMED_MISSES_MAX = 65_536;
 export interface CopyFacts {
   isProved(key: string): boolean;
   isSuspect(key: string): boolean;
+  isSuspectWithin(after: string, until: string | undefined): boolean;
   readonly hasDoubt: boolean;
   readonly wasRead: boolean;
   readonly isSound: boolean;
@@ -82,6 +83,11 @@ export class Integrity {
     // Before the digest is built, it suspects every key.
     if (copy.wasRead || evidence.size > 0 || copy.hasDoubt) return !copy.isSound && copy.isSuspect(key);
     return false;
+  }
+
+  /** Whether records with keys above `after`, up to `until`, may have been lost, there being evidence that some were. */
+  mayBeLostWithin(after: string, until: string | undefined): boolean {
+    return this.isSuspect && (!this.#isRead || this.#isBehind || this.#copy().isSuspectWithin(after, until));
   }
 
   /** Returns whether this is news. */

@@ -605,7 +605,7 @@ function assertWrite(request: WriteRequest, options: CoreOptions): void {
       );
     assertTtl(ttlMs);
     if (ttlMs !== undefined && kind !== KIND_REGISTER) throw endlessDeletion();
-    if (stamp !== undefined && !isStampHex(stamp))
+    if (typeof stamp === 'string' && !isStampHex(stamp))
       throw new ReadmeshError('INVALID_OPTION', 'a stamp is 32 lower-case hex digits');
   }
   if (bytes > batchBytesMax && ops.length > 1)

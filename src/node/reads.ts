@@ -18,7 +18,8 @@ import type { CoreOptions } from '../options.js';
 import type { Range, Value } from '../read-store.js';
 import type { RowScan } from '../service.js';
 import { damagedRecord } from '../storage/chunk-cursor.js';
-import type { RowCursor, Store } from '../storage/store.js';
+import type { KeyRange, RowCursor, Store } from '../storage/store.js';
+import { DoubtfulScan, type RangeHealer } from './doubtful-scan.js';
 import { Pages, pickEntry, pickKey, pickValue } from './pages.js';
 import type { Quarantine } from './quarantine.js';
 import { Turns } from './turns.js';
@@ -36,7 +37,7 @@ export interface ReadHooks {
 }
 
 /** What a read needs when its own disk does not do. */
-export interface Healer {
+export interface Healer extends RangeHealer {
   /** What is there instead of a lost record; begins to heal it. Rejects with DAMAGED. */
   heal(key: string): Promise<Row | undefined>;
   /** What a peer has of a key that is missing here. Rejects with UNPROVED. */
@@ -45,6 +46,8 @@ export interface Healer {
   isMiss(key: string, async: boolean): boolean;
   /** Whether the record of the key is known to be lost, whatever there is to be read under it. */
   isLost(key: string): boolean;
+  /** Whether there is local evidence that records were lost, and somebody to ask for them. */
+  readonly doubtsScans: boolean;
   /** A part of the disk could not be read. */
   onUnreadable(): void;
 }
@@ -151,12 +154,17 @@ export class Reads {
     return settled(await this.#turns.map(keys, (key) => handled(this.readRow(key))));
   }
 
-  /** Live rows of the range, from one consistent view. */
+  /** Live rows of the range, from one consistent view; page by page while this store is known to have lost records. */
   scan(range: Range): RowScan {
     if (!this.#open) this.#gate();
     const { limit, ...bounds } = checkedRange(range);
     const limitMax = limit ?? Number.POSITIVE_INFINITY;
-    return new LiveScan(this.#store.rows(bounds), limitMax, this.#clockMs, this.#healer);
+    if (!this.#healer.doubtsScans) return this.#scanAsIs(bounds, limitMax);
+    return new DoubtfulScan((part) => this.#scanAsIs(part), this.#healer, bounds, limitMax);
+  }
+
+  #scanAsIs(bounds: KeyRange, limit: number = Number.POSITIVE_INFINITY): RowScan {
+    return new LiveScan(this.#store.rows(bounds), limit, this.#clockMs, this.#healer);
   }
 
   keys(range: Range): AsyncIterableIterator<string> {

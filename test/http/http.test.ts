@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ReadmeshError } from '../../src/errors.js';
 import { HTTP_DEFAULTS } from '../../src/options.js';
+import type { Status } from '../../src/read-store.js';
 import { encodeValue } from '../../src/values.js';
 import { Face } from './server.js';
 
@@ -387,8 +388,49 @@ describe('the rest', () => {
     expect((await face.get('/v1/status')).json).toEqual(face.node.status());
   });
 
+  test('the metrics say what the status says, in the words and units of Prometheus', async () => {
+    const report: Status = {
+      ...face.node.status(),
+      name: 'a "quoted" name',
+      issues: [{ code: 'DAMAGED', message: 'one record' }],
+      members: (['alive', 'alive', 'suspect'] as const).map((state, i) => ({
+        ...{ name: `n${i}`, host: 'h', address: '', origin: `${i}`, self: i === 0, state, linked: i === 1 },
+      })),
+      digest: { keys: 12, root: '', builtPercent: 50, doubt: true, lastProvedMs: 2_500 },
+      counters: { damageFound: 3, gaps: 0 },
+      loopLagMs: 7,
+    };
+    face.node.status = () => report;
+    const { status, text, headers } = await face.get('/metrics');
+    expect([status, headers['content-type']]).toEqual([
+      200,
+      expect.stringMatching(/^text\/plain; version=0\.0\.4/),
+    ]);
+    const samples = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+    for (const sample of [
+      'readmesh_info{node="a \\"quoted\\" name",cluster="default",version="0"} 1',
+      'readmesh_ready 1',
+      'readmesh_issue{code="DAMAGED"} 1',
+      'readmesh_members{state="alive"} 2',
+      'readmesh_members{state="suspect"} 1',
+      'readmesh_links 1',
+      'readmesh_entries 12',
+      'readmesh_digest_built_ratio 0.5',
+      'readmesh_digest_doubt 1',
+      'readmesh_proved_age_seconds 2.5',
+      'readmesh_loop_lag_seconds 0.007',
+      'readmesh_damage_found_total 3',
+      'readmesh_gaps_total 0',
+    ])
+      expect(samples).toContain(sample);
+    expect(text).not.toContain('readmesh_scrub_ratio');
+    expect(samples.every((line) => /^readmesh_\w+(\{.*\})? [0-9.e+-]+$/.test(line))).toBe(true);
+    report.issues = [];
+    expect((await face.get('/metrics')).text).not.toContain('readmesh_issue{');
+  });
+
   test('an unknown path is 404, a wrong method 405 with what is allowed', async () => {
-    for (const path of ['/nothing', '/v1/kv/a/b', '/v1', '/metrics'])
+    for (const path of ['/nothing', '/v1/kv/a/b', '/v1', '/metric'])
       expect(await face.get(path)).toMatchObject({ status: 404, json: { code: 'NOT_FOUND' } });
     const post = await face.send('POST', at('a'), { body: '1' });
     expect(post).toMatchObject({ status: 405, json: { code: 'UNSUPPORTED' } });

@@ -53,6 +53,23 @@ async function readAll(client: LightClient, rows: readonly PhoneRow[], read = no
   return read;
 }
 
+async function scanAll(
+  client: LightClient,
+  rows: readonly PhoneRow[],
+  scans: { whole: number; refused: number },
+): Promise<void> {
+  const found = new Map<string, unknown>();
+  try {
+    for await (const [key, value] of client.entries()) found.set(key, value);
+  } catch (error) {
+    if (!isReadmeshError(error) || !REFUSALS.includes(error.code)) throw error;
+    scans.refused += 1;
+    return;
+  }
+  expect(rows.filter(([key, value]) => found.get(key) !== value).map(([key]) => key)).toEqual([]);
+  scans.whole += 1;
+}
+
 async function patiently<T>(read: Read, ask: () => Promise<T>): Promise<T> {
   const until = performance.now() + HEALED_MS;
   for (;;) {
@@ -188,18 +205,25 @@ test(
     const damaged = await damageRecords(staged.db, RECORDS, SEED);
     await third.start();
     const client = await connect({ hosts: [third.address], timeoutMs: 20_000, only: true });
+    // From the first evidence on a scan gives all there is, or says that it cannot.
+    const scans = { whole: 0, refused: 0 };
+    for (let i = 0; (await client.status()).counters.damageFound === 0; i += PAGE)
+      await client.getMany(staged.rows.slice(i, i + PAGE).map(([key]) => key));
+    await scanAll(client, staged.rows, scans);
     const served = await readAll(client, staged.rows);
     expect([served.wrong, served.missing]).toEqual([[], []]);
     const { counters, scrub } = await eventually(
       'the copy is proved whole',
       async () => {
+        await scanAll(client, staged.rows, scans);
         const now = await client.status();
         return now.integrity.proved && now.integrity.lost === 0 ? now : undefined;
       },
       HEALED_MS,
     );
     const { damageFound: found, damageHealed: healed } = counters;
-    console.log(JSON.stringify({ seed: SEED, rows: ROWS, damaged, found, healed, ...served, scrub }));
+    console.log(JSON.stringify({ seed: SEED, rows: ROWS, damaged, found, healed, ...served, scans, scrub }));
+    expect(scans.whole).toBeGreaterThan(0);
     expect(found).toBeGreaterThanOrEqual(damaged);
     expect([counters.recordsLost, scrub?.unhealed]).toEqual([0, 0]);
     await client.close();

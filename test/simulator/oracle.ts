@@ -29,6 +29,7 @@ import {
   valueOffset,
 } from '../../src/core/entry.js';
 import { DAMAGED } from '../../src/core/heal.js';
+import { textOfStamp } from '../../src/core/hlc.js';
 import type { Effect, Input, LinkId, LocalOp } from '../../src/core/io.js';
 import type { PeerMessage, Push } from '../../src/core/messages.js';
 import type { OriginId, Row, StampHex, StoreBatch } from '../../src/core/types.js';
@@ -512,7 +513,7 @@ function stampsOf(ops: readonly LocalOp[], last: StampHex): Map<string, StampHex
   const time = BigInt(`0x${last.slice(0, 16)}`);
   ops.forEach((op, i) => {
     const own = (time - BigInt(ops.length - 1 - i)).toString(16).padStart(16, '0') + last.slice(16);
-    out.set(op.key, op.stamp ?? own);
+    out.set(op.key, op.stamp === undefined ? own : textOfStamp(op.stamp));
   });
   return out;
 }
