@@ -189,6 +189,13 @@ export interface Status {
     /** Since when this copy has been proved equal to that of every linked member, ms ago. Absent: not yet. */
     lastProvedMs?: number;
   };
+  /** Collection of deletions and of expired entries. */
+  garbage: {
+    /** Those that were over by then may be gone from this node, ms since 1970; 0: none was collected yet. */
+    collectedTo: number;
+    /** Some of them are still being removed. */
+    sweeping: boolean;
+  };
   /** What is known of the soundness of this node's own copy. */
   integrity: {
     /** Everything on the disk was read since the start, and found whole or healed. */

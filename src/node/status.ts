@@ -61,6 +61,7 @@ export function statusOf(sources: StatusSources): Status {
     heads: Object.fromEntries(core.written.heads()),
     ...(bootstrap === undefined ? {} : { bootstrap: bootstrapStatusOf(bootstrap, now) }),
     digest: digestOf(core, now),
+    garbage: { collectedTo: core.collection.begun, sweeping: !core.collection.isSwept },
     integrity: sources.integrity,
     ...(sources.scrub === undefined ? {} : { scrub: sources.scrub }),
     queues: {
