@@ -2,7 +2,7 @@
  * Turns messages of ours into frames; protocol.ts has the format. Only what would silently become something else
  * on the wire is checked here: the core builds messages from what was checked when it came in.
  */
-import type { Beat, Hello, Members, PeerMessage, Seals } from './core/messages.js';
+import type { Beat, Hello, HorizonReport, Members, PeerMessage, Seals } from './core/messages.js';
 import type { OriginId, Row } from './core/types.js';
 import { ReadmeshError } from './errors.js';
 import { MsgpackWriter } from './msgpack-writer.js';
@@ -68,9 +68,12 @@ function write(message: PeerMessage): void {
       textOrNil(message.after);
       return textOrNil(message.until);
     case 'session-opened':
-      begin(10, 2);
+      begin(10, 5);
       int(message.session);
-      return pairs(message.heads);
+      pairs(message.heads);
+      int(message.clock);
+      int(message.asOf);
+      return int(message.collected);
     case 'chunk':
       begin(11, 5);
       int(message.session);
@@ -97,10 +100,12 @@ function write(message: PeerMessage): void {
       begin(17, 1);
       return pairs(message.frames);
     case 'pulse':
-      begin(15, 3);
+      begin(15, 9);
       text(message.origin);
       int(message.counter);
-      return writer.bool(message.suspect);
+      writer.bool(message.suspect);
+      text(message.membersHash);
+      return writeReport(message.report);
     case 'plan-ask':
       begin(28, 3);
       int(message.plan);
@@ -281,7 +286,7 @@ function writeSeals({ reply, rows, reports }: Seals): void {
 }
 
 function writeBeat(beat: Beat): void {
-  begin(3, 8);
+  begin(3, 13);
   int(beat.wallMs);
   int(PHASES.indexOf(beat.phase));
   text(beat.clusterUid);
@@ -295,4 +300,14 @@ function writeBeat(beat: Beat): void {
     int(head);
     int(top);
   }
+  writeReport(beat.report);
+}
+
+/** How far behind the clock is shorter to write than the time. */
+function writeReport({ clock, accepted, asOf, collected, ended }: HorizonReport): void {
+  int(clock);
+  int(accepted);
+  int(clock - asOf);
+  int(clock - collected);
+  int(ended);
 }

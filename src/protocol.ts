@@ -7,19 +7,19 @@
  *      1 refuse          code, message
  *      2 members         [name, host, address, origin, stamp, ...], [removed origin, ...]
  *      3 beat            wallMs, phase, clusterUid, alone, vectorHash, membersHash, whole,
- *                        [origin, head, top, ...]
+ *                        [origin, head, top, ...], report
  *      4 resend          vector, members
  *      5 push            frame, origin, from, to, [key, row, ...]
  *      6 ack             flushed, [frame, ...]
  *      7 prune           [origin, ...]
  *      8 pull            session, [origin, head, ...]
  *      9 pull-range      session, after or nil, until or nil
- *     10 session-opened  session, [origin, head, ...]
+ *     10 session-opened  session, [origin, head, ...], clock, asOf, collected
  *     11 chunk           session, index, last, [origin, top, ...], [key, row, ...]
  *     12 chunk-ack       session, count
  *     13 session-end     session, asked, code
  *     14 graft           [origin, ...]
- *     15 pulse           origin, counter, suspect
+ *     15 pulse           origin, counter, suspect, membersHash, report
  *     16 offer           [origin, to, ...]
  *     17 fetch           [origin, to, ...]
  *     20 digest-root     vectorHash, sum
@@ -36,6 +36,7 @@
  *                        [member, version, membersHash, forgotten, proven, root, [origin, head, top, state, ...], ...]
  *     33 seals-hash      hash
  *
+ * A report is five fields: clock, accepted, clock - asOf, clock - collected, ended (core/horizon.ts).
  * Lists of entries are flat. Integers are msgpack integers (never floats) from 0 to 2^53 - 1, sequence numbers
  * to 2^48 - 1. Origins, uids and runs are 16 lower-case hex digits as text, stamps 32; keys are text; rows are
  * binary in their canonical bytes (core/entry.ts), each with a checksum that binds it to its key. Phases: 0 new,
@@ -58,6 +59,7 @@ import type {
   Chunk,
   Entries,
   Hello,
+  HorizonReport,
   KeySpan,
   Members,
   PeerMessage,
@@ -166,7 +168,7 @@ const READERS: (MessageReader | undefined)[] = [
     true,
   ),
   reader('members', 3, readMembers),
-  reader('beat', 9, readBeat),
+  reader('beat', 14, readBeat),
   reader('resend', 3, (frame) => ({
     type: 'resend',
     vector: frame.bool('vector'),
@@ -189,10 +191,13 @@ const READERS: (MessageReader | undefined)[] = [
     after: frame.strOrNil('after', 1, KEY_BYTES_MAX),
     until: frame.strOrNil('until', 1, KEY_BYTES_MAX),
   })),
-  reader('session-opened', 3, (frame) => ({
+  reader('session-opened', 6, (frame) => ({
     type: 'session-opened',
     session: frame.uint('session'),
     heads: readPairs(frame, 'heads', SEQ_MAX),
+    clock: frame.uint('clock'),
+    asOf: frame.uint('asOf'),
+    collected: frame.uint('collected'),
   })),
   reader('chunk', 6, readChunk),
   reader('chunk-ack', 3, (frame) => ({
@@ -210,11 +215,13 @@ const READERS: (MessageReader | undefined)[] = [
     type: 'graft',
     origins: readOrigins(frame, 'origins', FRAME_ENTRIES_MAX),
   })),
-  reader('pulse', 4, (frame) => ({
+  reader('pulse', 10, (frame) => ({
     type: 'pulse',
     origin: frame.hex('origin', 16),
     counter: frame.uint('counter'),
     suspect: frame.bool('suspect'),
+    membersHash: frame.hexUpTo('membersHash', HASH_DIGITS_MAX),
+    report: readReport(frame),
   })),
   reader('offer', 2, (frame) => ({
     type: 'offer',
@@ -376,7 +383,16 @@ function readBeat(frame: FrameReader): Beat {
     membersHash: frame.hexUpTo('membersHash', HASH_DIGITS_MAX),
     whole: frame.bool('whole'),
     vector: readVector(frame),
+    report: readReport(frame),
   };
+}
+
+function readReport(frame: FrameReader): HorizonReport {
+  const clock = frame.uint('clock');
+  const accepted = frame.uint('accepted', SEQ_MAX);
+  const asOf = clock - frame.uint('asOf', clock);
+  const collected = clock - frame.uint('collected', clock);
+  return { clock, accepted, asOf, collected, ended: frame.uint('ended') };
 }
 
 function readSeals(frame: FrameReader): Seals {

@@ -11,6 +11,7 @@
  * chunk is on its way. Meanwhile the server hears the last acknowledgement again, or it would give up itself.
  */
 import type { Core } from './core.js';
+import type { Handover } from './horizon.js';
 import type { Chunk, SessionEnd, SessionOpened } from './messages.js';
 import type { Pace } from './pace.js';
 import type { Peer } from './peer.js';
@@ -24,8 +25,8 @@ const YIELD_MS_MAX = 250;
 const YIELD_MS = 20;
 
 export interface Purpose {
-  /** The snapshot is open, and `asked.heads` are its heads. */
-  opened?(asked: Asked): void;
+  /** The snapshot is open, and `asked.heads` are its heads; what else its server says of it. */
+  opened?(asked: Asked, from: Handover): void;
   /** Whether the chunk is what was asked for; nothing of it is merged otherwise. */
   accepts?(asked: Asked, chunk: Chunk): boolean;
   /** The chunk was merged. */
@@ -104,7 +105,7 @@ export class Asking {
     if (asked === undefined || asked.heads !== undefined) return;
     asked.heads = new Map(message.heads);
     asked.progressAt = this.#core.now.mono;
-    asked.purpose.opened?.(asked);
+    asked.purpose.opened?.(asked, message);
   }
 
   onChunk(peer: Peer, chunk: Chunk): void {

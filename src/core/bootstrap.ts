@@ -16,6 +16,7 @@ import { type Asked, type Asking, type Purpose, RETRY_MS } from './asking.js';
 import type { Core } from './core.js';
 import { decodeMeta, encodeMeta } from './core.js';
 import type { Digest } from './digest.js';
+import type { Handover } from './horizon.js';
 import { compareKeys, riseWithin } from './key-order.js';
 import type { Lifecycle } from './lifecycle.js';
 import type { Chunk, Plan } from './messages.js';
@@ -201,7 +202,7 @@ export class Bootstrap implements Purpose {
 
   // Purpose.
 
-  opened(asked: Asked): void {
+  opened(asked: Asked, from: Handover): void {
     const plan = this.#plan!;
     const heads = asked.heads!;
     const { sealing } = this.#core;
@@ -209,6 +210,7 @@ export class Bootstrap implements Purpose {
     plan.heads = [...(plan.heads === null ? heads : minimumOfHeads(new Map(plan.heads), heads))];
     const standing = sealing.standing.of(asked.peer);
     plan.standing = plan.standing === null ? standing : joinStandings(plan.standing, standing);
+    this.#core.horizon.copies(from);
     this.#core.queue.batch().meta.set(META, encodeMeta(plan));
   }
 
@@ -389,6 +391,7 @@ export class Bootstrap implements Purpose {
     meta.set(META, null);
     for (const { index } of this.#ranges) meta.set(`${META}.${index}`, null);
     this.#core.sealing.bootstrapped(this.#plan!.standing ?? undefined, heads);
+    this.#core.horizon.store();
     this.#lifecycle.becomeReady();
   }
 

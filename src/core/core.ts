@@ -6,6 +6,7 @@
  *     gossip.ts       what do others have: heartbeats, vectors, member table
  *     replication.ts  new writes: accept, push, relay, acknowledge
  *     sealing.ts      origins that have ended: sealed, forgotten
+ *     horizon.ts      up to when all hold everything: what may be collected, and whom that leaves behind
  *     sessions.ts     missed writes: catch-up by dots, bootstrap by key range, and serving both; in four rooms
  *     digest.ts       does the store hold what it should: the digest tree, its build and upkeep
  *     reconcile.ts    do members with equal vectors hold the same: comparing digests, mending this node
@@ -152,10 +153,12 @@ export interface Core {
   ): void;
   /** Peers whose handshake is done. */
   linked(): Peer[];
-  /** Linked peers that belong to this node's founding of the cluster: those that data is exchanged with. */
+  /** Linked peers that data is exchanged with: of this node's founding of the cluster, and on its side of the horizon. */
   partners(): Peer[];
   /** Newest row of the key, written or on its way; DAMAGED while it is lost. */
   current(key: string): Found;
+  /** Something speaks against this host's wall clock, or nobody is there to confirm it. */
+  readonly hasDoubtfulClock: boolean;
   /** A number for a scan that nobody else has. */
   nextScan(): number;
   /** Runs once everything taken in so far is written; at once when it is. */

@@ -11,10 +11,13 @@
  * lives, answers with a newer one (as in SWIM, Das et al., 2002). So a failure is known to all soon after its
  * neighbours know, however rare pulses are.
  *
+ * Beats and pulses carry the sender's report for the garbage horizon (horizon.ts).
+ *
  * Only what is written to disk is announced.
  */
 import { type Core, isSparse } from './core.js';
 import { PHI_SUSPECT } from './failure-detector.js';
+import { NO_REPORT } from './horizon.js';
 import type { Lifecycle } from './lifecycle.js';
 import type { Links } from './links.js';
 import type { MembersNews } from './membership.js';
@@ -37,6 +40,11 @@ const FIRST_PULSE_BEATS = 10;
 const GREETED_ENTRIES_MAX = 64;
 /** A peer is asked for its whole state at most this often, ms: the answer takes a round trip. */
 const RESEND_MS = 500;
+
+/** What this node says of another member's pulses. */
+function hearsay(origin: OriginId, counter: number, suspect: boolean): Pulse {
+  return { type: 'pulse', origin, counter, suspect, membersHash: '', report: NO_REPORT };
+}
 
 interface Copy {
   readonly from: Peer;
@@ -116,6 +124,7 @@ export class Gossip {
     const core = this.#core;
     core.timers.set('beat', core.now.mono + core.options.beatMs);
     this.#reclaimName();
+    core.horizon.beat();
     for (const peer of core.linked()) this.#beat(peer, false);
     core.sealing.beat();
     if (!isSparse(core)) return;
@@ -187,11 +196,19 @@ export class Gossip {
     if (beat.whole) peer.vector.clear();
     for (const [origin, head, top] of beat.vector) peer.vector.set(origin, head, top);
     this.#lifecycle.consider(peer);
+    this.#considerHorizon(peer, beat);
     if (peer.clusterUid === core.identity.uid && beat.membersHash === core.members.hash)
       this.#lifecycle.met();
     this.#compare(peer, beat);
     if (joined) this.#resend(peer);
     if (peer.vector.top(core.identity.origin) > core.taken.top(core.identity.origin)) this.#originLost();
+  }
+
+  #considerHorizon(peer: Peer, { report, membersHash, phase }: Beat): void {
+    const { identity, horizon } = this.#core;
+    if (identity.uid === '' || peer.clusterUid !== identity.uid) return;
+    if (horizon.isBehind(peer, report)) this.#lifecycle.outdate(peer.name);
+    horizon.onReport(peer.origin, report, membersHash, phase === 'ready');
   }
 
   /** Someone holds writes of this origin that this store does not: it lost them, so it may not number on. */
@@ -217,6 +234,7 @@ export class Gossip {
       membersHash: members.hash,
       whole,
       vector,
+      report: core.horizon.report,
     });
     if (peer.unwanted.size === 0) return;
     core.send(peer, { type: 'prune', origins: [...peer.unwanted] });
@@ -278,7 +296,20 @@ export class Gossip {
     this.#pulses.set(origin, { counter, suspect: false });
     this.#pulseAt = now.mono + Math.min(this.#pulseGapMs, this.#pulseMs);
     this.#pulseGapMs = Math.min(this.#pulseGapMs * 2, this.#pulseMs);
-    this.#flood({ type: 'pulse', origin, counter, suspect: false });
+    this.#flood(this.#ownPulse(counter));
+  }
+
+  #ownPulse(counter: number): Pulse {
+    const { identity, members, horizon } = this.#core;
+    const membersHash = identity.phase === 'ready' ? members.hash : '';
+    return {
+      type: 'pulse',
+      origin: identity.origin,
+      counter,
+      suspect: false,
+      membersHash,
+      report: membersHash === '' ? NO_REPORT : horizon.report,
+    };
   }
 
   onPulse(peer: Peer, pulse: Pulse): void {
@@ -299,7 +330,7 @@ export class Gossip {
     if (fresh) return this.#take(peer, pulse);
     if (counter === known.counter && !suspect) this.#compete(peer, origin);
     else if (peer.origin === origin && counter < known.counter)
-      core.send(peer, { type: 'pulse', origin, counter: known.counter, suspect: false });
+      core.send(peer, hearsay(origin, known.counter, false));
   }
 
   #copy(from: Peer): Copy {
@@ -316,8 +347,9 @@ export class Gossip {
 
   #take(from: Peer, pulse: Pulse): void {
     const { detector, now, options, timers } = this.#core;
-    const { origin, counter, suspect } = pulse;
+    const { origin, counter, suspect, report, membersHash } = pulse;
     this.#pulses.set(origin, { counter, suspect });
+    if (membersHash !== '') this.#core.horizon.onReport(origin, report, membersHash, true);
     const isNeighbour = this.#core.linked().some((peer) => peer.origin === origin);
     if (!suspect) {
       this.#lost.delete(origin);
@@ -359,7 +391,7 @@ export class Gossip {
       const counter = known?.counter ?? 0;
       this.#pulses.set(origin, { counter, suspect: true });
       detector.accuse(origin);
-      this.#flood({ type: 'pulse', origin, counter, suspect: true });
+      this.#flood(hearsay(origin, counter, true));
     }
   }
 

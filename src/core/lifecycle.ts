@@ -2,7 +2,8 @@
  * Who this node is and whether it may serve.
  *
  * Phases: `new` (asked to join, belongs to no cluster yet), `bootstrapping` (belongs, but does not hold
- * everything), `ready`; besides, `expelled` (an operator removed it) and `failed` (its store refused a write).
+ * everything), `ready`; besides, `expelled` (an operator removed it), `failed` (its store refused a write) and
+ * `outdated` (the cluster has collected what this store never heard of: horizon.ts).
  *
  * A cluster is told apart by its name, which the operator chooses, and by the uid of its founding, which is
  * random: a founder whose disk was wiped founds a second cluster of the same name, and must recognise that
@@ -23,6 +24,10 @@ import type { MemberRow, OriginId } from './types.js';
 
 /** Every new node must have been seen for this long before one of them founds, ms. */
 const FOUNDING_QUIET_MS = 300;
+
+/** What is wrong with a store that is `outdated`, and what becomes of it. */
+export const OUTDATED_TEXT =
+  'while this node was away the cluster deleted for good what this store may still hold: it is to be set aside and filled anew from the other members';
 
 interface StoredNode {
   cluster: string;
@@ -48,7 +53,7 @@ export function storedIdentity(
 }
 
 /** Small records of a node that belong to the data rather than to the node: backups have them. */
-export const CARRIED_META: readonly string[] = ['seals'];
+export const CARRIED_META: readonly string[] = ['seals', 'horizon'];
 
 /** Where a restored store comes from; kept in it for ever. */
 export interface Restored {
@@ -80,11 +85,13 @@ export function restoredMeta(
     ...{ phase: 'ready', founder: false, unmet: true },
   };
   const members: StoredMembers = { rows: [], removed: [...from.removed] };
+  const horizon = carried.get('horizon');
   return new Map([
     ['node', encodeMeta(node)],
     ['members', encodeMeta(members)],
     ['restored', encodeMeta(restored)],
     ['seals', restoredSeals(carried.get('seals'))],
+    ...(horizon === undefined ? [] : ([['horizon', horizon]] as const)),
   ]);
 }
 
@@ -174,7 +181,7 @@ export class Lifecycle {
   /** A peer said where it stands (hello or beat). */
   consider(peer: Peer): void {
     const { identity } = this.#core;
-    if (identity.phase === 'expelled' || identity.phase === 'failed') return;
+    if (identity.phase === 'expelled' || identity.phase === 'failed' || identity.phase === 'outdated') return;
     const theirs = peer.clusterUid;
     if (theirs === '' || theirs === identity.uid) {
       if (identity.uid === '') this.#watchFounding();
@@ -232,6 +239,20 @@ export class Lifecycle {
       message: 'empty the data folder to let this node join again',
     });
     this.#core.emit({ type: 'state' });
+  }
+
+  /** What this peer has collected may still be here, and would come back from here. */
+  outdate(peer: string): void {
+    const { identity, acks } = this.#core;
+    if (identity.phase !== 'ready' && identity.phase !== 'bootstrapping') return;
+    identity.phase = 'outdated';
+    acks.failAll(
+      'CLOSED',
+      'the cluster went on without this node, so the outcome is unknown: retry with the same stamp at another host',
+    );
+    this.#core.log('error', 'outdated', { peer, message: OUTDATED_TEXT });
+    this.#core.emit({ type: 'state' });
+    this.#hooks.onChanged();
   }
 
   /** Peers know more of this origin than this store does: it lost writes, and its sequence numbers must not be used again. */
@@ -295,6 +316,7 @@ export class Lifecycle {
     identity.founder = true;
     this.publishSelf();
     this.#core.sealing.founded();
+    this.#core.horizon.founded();
     this.#store('ready');
     this.#core.log('info', 'founded', { uid });
     this.#core.afterWritten(() => {
@@ -313,6 +335,7 @@ export class Lifecycle {
     identity.phase = 'bootstrapping';
     identity.founder = false;
     this.#core.sealing.adopted();
+    this.#core.horizon.adopted();
     this.publishSelf();
     this.#store();
     this.#core.emit({ type: 'state' });

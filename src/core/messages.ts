@@ -59,6 +59,23 @@ export interface Beat {
   /** True: `vector` is the whole vector. False: what changed since the previous beat on this link. */
   readonly whole: boolean;
   readonly vector: readonly VectorEntry[];
+  readonly report: HorizonReport;
+}
+
+/**
+ * What a member says of itself for the garbage horizon (horizon.ts). Times by clocks of acceptance, ms since 1970; neither
+ * `asOf` nor `collected` is above `clock`.
+ */
+export interface HorizonReport {
+  readonly clock: number;
+  /** Whatever it accepts above this sequence number of its origin, it accepts at `clock` or later. */
+  readonly accepted: number;
+  /** Everything with a stamp up to this less `lateRetryMs` is on its disk. 0: not known. */
+  readonly asOf: number;
+  /** It may have collected tombstones up to here. */
+  readonly collected: number;
+  /** What it holds of origins that have ended: 0 nothing, 1 something that is not sealed yet, else a hash. */
+  readonly ended: number;
 }
 
 export type VectorEntry = readonly [origin: OriginId, head: number, top: number];
@@ -126,6 +143,9 @@ export interface Pulse {
   readonly counter: number;
   /** Not from the member itself: a neighbour has lost its link to it, and cannot reach it again. */
   readonly suspect: boolean;
+  /** The member table that the report was made by; empty: there is none, as when suspected or not ready. */
+  readonly membersHash: string;
+  readonly report: HorizonReport;
 }
 
 /** Origins that have ended, and what members reported of them, whole or in part; both merge. */
@@ -185,6 +205,10 @@ export interface SessionOpened {
   readonly type: 'session-opened';
   readonly session: number;
   readonly heads: readonly (readonly [origin: OriginId, head: number])[];
+  /** As in a report of the time when the snapshot was taken. */
+  readonly clock: number;
+  readonly asOf: number;
+  readonly collected: number;
 }
 
 export interface Chunk {

@@ -19,6 +19,8 @@ export class Peer {
   clusterUid = '';
   alone = false;
   membersHash = '';
+  /** It has missed what this node has collected: nothing is taken from it, or given. */
+  isOutdated = false;
   /** What the peer announced as written to its disk. */
   readonly vector = new VersionVector();
   /** Origins of ours that changed since the last beat on this link. */

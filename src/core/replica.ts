@@ -19,7 +19,7 @@ import { HealAnswers } from './heal-answers.js';
 import { Hlc } from './hlc.js';
 import { Horizon } from './horizon.js';
 import type { Effect, Input, LinkId, LocalWrite } from './io.js';
-import { Lifecycle } from './lifecycle.js';
+import { Lifecycle, OUTDATED_TEXT } from './lifecycle.js';
 import { Links } from './links.js';
 import { MemberTable } from './membership.js';
 import type { PeerMessage } from './messages.js';
@@ -67,6 +67,9 @@ const NO_COUNTS: Counters = {
   recordsLent: 0,
   fetches: 0,
 };
+
+/** What is heard of a peer that has missed a part of the cluster's history, so that it may come back to it. */
+const NO_DATA: ReadonlySet<PeerMessage['type']> = new Set(['beat', 'members', 'resend', 'pulse']);
 
 export interface MemberView extends MemberRow {
   readonly self: boolean;
@@ -308,6 +311,7 @@ export class ReplicaCore implements Core {
         code: 'STORE_FAILED',
         message: 'the store refused a write: nothing is acknowledged until it is reopened',
       });
+    if (this.identity.phase === 'outdated') out.push({ code: 'OUTDATED', message: OUTDATED_TEXT });
     if (this.identity.phase === 'expelled')
       out.push({
         code: 'REMOVED',
@@ -358,8 +362,16 @@ export class ReplicaCore implements Core {
   }
 
   partners(): Peer[] {
-    const { uid } = this.identity;
-    return uid === '' ? [] : this.linked().filter((peer) => peer.clusterUid === uid);
+    const { uid, phase } = this.identity;
+    if (uid === '' || phase === 'outdated') return [];
+    return this.linked().filter((peer) => peer.clusterUid === uid && !peer.isOutdated);
+  }
+
+  get hasDoubtfulClock(): boolean {
+    if (this.members.active().length < 2) return false;
+    return (
+      this.now.mono < this.#clockUnconfirmedUntil || this.partners().length === 0 || this.#links.clockIsOff
+    );
   }
 
   afterWritten(then: () => void): void {
@@ -401,6 +413,7 @@ export class ReplicaCore implements Core {
         return this.#tick();
       case 'start':
         this.sealing.start();
+        this.horizon.start();
         this.#lifecycle.start();
         this.#gossip.start();
         this.#digest.start();
@@ -486,6 +499,7 @@ export class ReplicaCore implements Core {
     if (message.type === 'hello') return this.#links.hello(peer, message);
     if (message.type === 'refuse') return this.#links.refused(peer, message);
     if (peer.hello === undefined) return this.#links.close(peer, 'a message before the hello');
+    if (peer.isOutdated && !NO_DATA.has(message.type)) return;
     switch (message.type) {
       case 'beat':
         this.#gossip.onBeat(peer, message);
@@ -623,6 +637,7 @@ export class ReplicaCore implements Core {
     }
     this.#lifecycle.rewrite();
     this.sealing.rewrite();
+    this.horizon.store();
     this.#digest.rewrite();
     this.#storedHlc = { ms: 0, counter: 0 };
   }
@@ -731,6 +746,7 @@ export class ReplicaCore implements Core {
     if (mono < this.#clockUnconfirmedUntil)
       return "this host's clock was set ahead a moment ago: retry when the other members had time to object";
     if (this.#links.clockIsOff) return "most of the other members refuse this host's clock: correct it";
+    if (Math.max(wall, this.hlc.ms) <= this.horizon.floor) return this.horizon.setBackText;
     if (this.hlc.isSkewed(wall))
       return `this host's clock is ${this.hlc.ms - wall} ms behind a stamp already given: correct it`;
     return undefined;
@@ -741,6 +757,7 @@ export class ReplicaCore implements Core {
     if (this.#stopping) throw new ReadmeshError('CLOSED', 'this node is closing: ask another');
     if (phase === 'expelled')
       throw new ReadmeshError('REMOVED', 'this node was removed from its cluster: ask another');
+    if (phase === 'outdated') throw new ReadmeshError('NOT_READY', `${OUTDATED_TEXT}: ask another`);
     if (phase === 'failed')
       throw new ReadmeshError('STORE_FAILED', 'the store of this node has failed: ask another');
     if (this.identity.unmet)

@@ -282,18 +282,28 @@ export class Replication {
         'CLOCK_SKEW',
         `this host's clock is ${hlc.ms - now.wall} ms behind a stamp already given: correct the clock, then retry`,
       );
-    const { heal } = this.#core;
+    const { heal, horizon } = this.#core;
+    if (Math.max(now.wall, hlc.ms) <= horizon.floor)
+      throw new ReadmeshError('CLOCK_SKEW', horizon.setBackText);
     for (const op of heal.lost > 0 ? write.ops : [])
       if (op.stamp !== undefined && heal.isLost(op.key)) {
         const { ms, counter } = partsOfStamp(op.stamp);
         if (!heal.surpasses(op.key, ms, counter)) throw damagedKey(op.key);
       }
-    for (const op of write.ops)
-      if (op.stamp !== undefined && partsOfStamp(op.stamp).ms - now.wall > options.maxClockDriftMs)
+    for (const op of write.ops) {
+      if (op.stamp === undefined) continue;
+      const { ms } = partsOfStamp(op.stamp);
+      if (ms - now.wall > options.maxClockDriftMs)
         throw new ReadmeshError(
           'FUTURE_STAMP',
           `the stamp is more than ${options.maxClockDriftMs} ms ahead of this host's clock: correct the writer's clock`,
         );
+      if (ms <= horizon.floor)
+        throw new ReadmeshError(
+          'STALE_STAMP',
+          `the stamp is more than ${options.lateRetryMs} ms old, and what was deleted since may be forgotten: read the key, and write it anew with a new stamp if that is still wanted`,
+        );
+    }
     if ((write.fsync ?? true) && !config.flushes)
       throw new ReadmeshError(
         'INVALID_OPTION',

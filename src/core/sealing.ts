@@ -24,12 +24,16 @@
 import { type Core, decodeMeta, encodeMeta } from './core.js';
 import { originOf, seqOf } from './entry.js';
 import { ForgottenOrigins } from './forgotten-origins.js';
+import { addTo, hashText, type Lanes } from './hash.js';
 import type { Seals } from './messages.js';
 import type { Peer } from './peer.js';
 import { hasEnded, isSealedAs, SealGossip } from './seal-gossip.js';
 import { FORGOTTEN, type ReportEntry, SEALED, type SealRow, SealTable } from './seal-table.js';
 import { NO_STANDING, OwnStanding, type Standing } from './standing.js';
 import type { Dot, OriginId, Row } from './types.js';
+
+/** Some origin has ended and is not sealed as it lies here. */
+export const UNSETTLED = 1;
 
 interface StoredSeals {
   rows: SealRow[];
@@ -137,6 +141,21 @@ export class Sealing {
   /** Heads by which to judge what a peer with these lacks, or what to stream to it: dots of forgotten origins are held by everybody. */
   above(heads: ReadonlyMap<OriginId, number>): Map<OriginId, number> {
     return this.#forgotten.above(heads);
+  }
+
+  /** What is written here of origins that have ended: 0 nothing, UNSETTLED, else a hash of their seals. */
+  get ended(): number {
+    const { written } = this.#core;
+    const sum: Lanes = { a: 0, b: 0 };
+    let isAny = false;
+    for (const origin of written.origins()) {
+      if (!hasEnded(this.#core, origin)) continue;
+      const row = this.#table.rows.get(origin);
+      if (row === undefined || !isSealedAs(row, written.head(origin), written.top(origin))) return UNSETTLED;
+      addTo(sum, hashText(`${origin}:${row.seal}`));
+      isAny = true;
+    }
+    return isAny ? UNSETTLED + 1 + sum.a : 0;
   }
 
   /** Nothing is to be settled, so nothing of all this is sent. */

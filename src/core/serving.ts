@@ -6,6 +6,7 @@
  * itself has more to write than two commits, a chunk only every `YIELD_MS_MAX`.
  */
 import type { Core } from './core.js';
+import type { Handover } from './horizon.js';
 import type { ChunkAck, PlanAsk, Pull, PullRange, SessionEnd } from './messages.js';
 import type { Peer } from './peer.js';
 import type { Trees } from './trees.js';
@@ -29,6 +30,8 @@ interface Served {
   readAt: number;
   /** Tops announced when the snapshot was asked for. */
   tops: readonly (readonly [origin: OriginId, top: number])[];
+  /** What holds of the garbage horizon by then. */
+  horizon: Handover;
 }
 
 export class Serving {
@@ -72,6 +75,7 @@ export class Serving {
       progressAt: now.mono,
       readAt: now.mono,
       tops: [],
+      horizon: core.horizon.handover,
     });
     this.#watch();
     const what =
@@ -83,6 +87,7 @@ export class Serving {
       const served = this.#served.get(scan);
       if (served === undefined) return;
       served.tops = core.written.tops();
+      served.horizon = core.horizon.handover;
       core.emit({ type: 'open-scan', scan, what });
     });
   }
@@ -109,7 +114,8 @@ export class Serving {
       return this.#stop(served);
     }
     served.reading = false;
-    this.#core.send(served.peer, { type: 'session-opened', session: served.id, heads: [...heads] });
+    const { id: session, horizon } = served;
+    this.#core.send(served.peer, { type: 'session-opened', session, heads: [...heads], ...horizon });
     this.#readOn(served);
   }
 

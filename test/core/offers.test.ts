@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { NO_REPORT } from '../../src/core/horizon.js';
 import type { PeerMessage } from '../../src/core/messages.js';
 import { OFFERED_MAX } from '../../src/core/offers.js';
 import { Bench, linksOf, origin, push, type Sent } from './one-member.js';
@@ -135,6 +136,7 @@ describe('a frame that is offered', () => {
       membersHash: '0'.repeat(16),
       whole: false,
       vector: [],
+      report: NO_REPORT,
     });
     bench.tell(1, offer(9, 1));
     expect(framesIn(bench.pass(PATIENCE_MS), 'fetch')).toEqual([]);

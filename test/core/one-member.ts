@@ -1,8 +1,10 @@
 /** One member of a large cluster, whose links a test holds the other ends of. */
+
 import { checksum } from '../../src/checksum.js';
 import { encodeMeta } from '../../src/core/core.js';
 import { KIND_REGISTER, makeRow } from '../../src/core/entry.js';
 import { stampBytes } from '../../src/core/hlc.js';
+import { NO_REPORT } from '../../src/core/horizon.js';
 import type { Effect, Input } from '../../src/core/io.js';
 import type { PeerMessage, Push } from '../../src/core/messages.js';
 import { ReplicaCore } from '../../src/core/replica.js';
@@ -141,4 +143,6 @@ export const pulse = (of: string, counter: number, suspect = false): PeerMessage
   origin: of,
   counter,
   suspect,
+  membersHash: '',
+  report: NO_REPORT,
 });

@@ -113,7 +113,9 @@ describe('a suspicion', () => {
     const sends = bench
       .tell(1, pulse(OWN, WALL + 50, true))
       .filter(({ message }) => message.type === 'pulse');
-    expect(sends.map(({ message }) => message)).toEqual([pulse(OWN, WALL + 51)]);
+    expect(sends.map(({ message }) => message)).toMatchObject([
+      { type: 'pulse', origin: OWN, counter: WALL + 51, suspect: false },
+    ]);
     expect(linksOf(sends, 'pulse')).toEqual([1, 2]);
   });
 

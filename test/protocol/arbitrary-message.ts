@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { checksum } from '../../src/checksum.js';
 import { makeRow } from '../../src/core/entry.js';
-import type { PeerMessage, VectorEntry } from '../../src/core/messages.js';
+import type { HorizonReport, PeerMessage, VectorEntry } from '../../src/core/messages.js';
 import type { ReportEntry, SealReport, SealRow } from '../../src/core/seal-table.js';
 import type { Records } from '../../src/core/types.js';
 
@@ -88,6 +88,16 @@ const sealReport: fc.Arbitrary<SealReport> = shape({
     { maxLength: 10 },
   ),
 });
+/** Neither time is above the clock. */
+const report: fc.Arbitrary<HorizonReport> = fc
+  .record({ clock: uint, accepted: seq, a: uint, b: uint, ended: uint })
+  .map(({ clock, accepted, a, b, ended }) => ({
+    clock,
+    accepted,
+    asOf: Math.min(clock, a),
+    collected: Math.min(clock, b),
+    ended,
+  }));
 const bytes = (length: number): fc.Arbitrary<Uint8Array> =>
   fc.uint8Array({ minLength: length, maxLength: length });
 const sum = bytes(44);
@@ -133,6 +143,7 @@ export const messages: { [Type in PeerMessage['type']]: fc.Arbitrary<Extract<Pee
       membersHash: hash,
       whole: fc.boolean(),
       vector,
+      report,
     }),
     resend: shape({ type: type('resend'), vector: fc.boolean(), members: fc.boolean() }),
     push: fc
@@ -149,7 +160,14 @@ export const messages: { [Type in PeerMessage['type']]: fc.Arbitrary<Extract<Pee
     graft: shape({ type: type('graft'), origins: fc.array(origin, { maxLength: 40 }) }),
     offer: shape({ type: type('offer'), frames: pairs(seq) }),
     fetch: shape({ type: type('fetch'), frames: pairs(seq) }),
-    pulse: shape({ type: type('pulse'), origin, counter: uint, suspect: fc.boolean() }),
+    pulse: shape({
+      type: type('pulse'),
+      origin,
+      counter: uint,
+      suspect: fc.boolean(),
+      membersHash: hash,
+      report,
+    }),
     seals: shape({
       type: type('seals'),
       reply: fc.boolean(),
@@ -164,7 +182,14 @@ export const messages: { [Type in PeerMessage['type']]: fc.Arbitrary<Extract<Pee
       after: fc.option(key),
       until: fc.option(key),
     }),
-    'session-opened': shape({ type: type('session-opened'), session: uint, heads: pairs(seq) }),
+    'session-opened': shape({
+      type: type('session-opened'),
+      session: uint,
+      heads: pairs(seq),
+      clock: uint,
+      asOf: uint,
+      collected: uint,
+    }),
     chunk: fc
       .record({
         type: type('chunk'),

@@ -28,6 +28,9 @@ const row = (key: string, seq = 1) =>
     checksum,
   );
 
+/** Clock, accepted, clock - asOf, clock - collected, ended. */
+const REPORT = [9, 0, 9, 9, 0];
+
 function errorOf(call: () => unknown): ReadmeshError {
   try {
     call();
@@ -190,16 +193,29 @@ describe('decoding refuses', () => {
     ],
     [
       'a top below its head',
-      [3, 1, 0, '', true, '', '', true, [ORIGIN, 5, 4]],
+      [3, 1, 0, '', true, '', '', true, [ORIGIN, 5, 4], ...REPORT],
       /bad beat: vector has a top below its head/,
     ],
     [
       'a phase that there is not',
-      [3, 1, 3, '', true, '', '', true, []],
+      [3, 1, 3, '', true, '', '', true, [], ...REPORT],
       /phase is not an integer from 0 to 2/,
     ],
-    ['a uid of another length', [3, 1, 0, 'ab', true, '', '', true, []], /clusterUid is not 16 hex digits/],
-    ['a hash of 33 digits', [3, 1, 0, '', true, 'a'.repeat(33), '', true, []], /vectorHash takes 33 bytes/],
+    [
+      'an asOf above its clock',
+      [3, 1, 0, '', true, '', '', true, [], 9, 0, 10, 9, 0],
+      /asOf is not an integer from 0 to 9/,
+    ],
+    [
+      'a uid of another length',
+      [3, 1, 0, 'ab', true, '', '', true, [], ...REPORT],
+      /clusterUid is not 16 hex digits/,
+    ],
+    [
+      'a hash of 33 digits',
+      [3, 1, 0, '', true, 'a'.repeat(33), '', true, [], ...REPORT],
+      /vectorHash takes 33 bytes/,
+    ],
     [
       'an empty name',
       [2, ['', 'h', '', ORIGIN, '0'.repeat(32)], []],
@@ -299,6 +315,7 @@ describe('decoding refuses', () => {
       '',
       true,
       new Array(count).fill([ORIGIN, 1, 1]).flat(),
+      ...REPORT,
     ];
     expect(decodeMessage(pack(vector(FRAME_ENTRIES_MAX))).type).toBe('beat');
     expect(refusal(vector(FRAME_ENTRIES_MAX + 1))).toMatch(/vector has more than 65536 entries/);
