@@ -63,6 +63,9 @@ export interface DigestReport {
   entries: number;
   /** Sums over all of them, 64 hex digits: equal on members that hold the same (core/digest-sum.ts). */
   root: string;
+  /** Entries that were over by then may have been collected, ms (0: none was), and whether all of them were. */
+  collected: number;
+  swept: boolean;
   /** Records that failed their checksum; they are in no sum. */
   damaged: number;
   /** 256 sums, one per bucket of keys. */

@@ -11,12 +11,14 @@
  *     digest.ts       does the store hold what it should: the digest tree, its build and upkeep
  *     reconcile.ts    do members with equal vectors hold the same: comparing digests, mending this node
  *     heal.ts         lost records: fetching them from peers, and what has to wait for that
+ *     collection.ts   their removal, and older records that come afterwards
  *
  * `taken` counts what this node has taken in (perhaps still on its way to disk) and decides about gaps;
  * `written` counts what is on disk, and is all that is ever announced.
  */
 import type { CoreOptions } from '../options.js';
 import type { Acknowledgements } from './acknowledgements.js';
+import type { Collection } from './collection.js';
 import type { Checksum } from './entry.js';
 import type { FailureDetector } from './failure-detector.js';
 import type { Found, Heal } from './heal.js';
@@ -77,7 +79,8 @@ export type TimerName =
   | 'founding'
   | 'digest'
   | 'reconcile'
-  | 'heal';
+  | 'heal'
+  | 'collection';
 
 /** `outdated`: the cluster went on without this store, which is to be set aside and filled anew. */
 export type LocalPhase = PeerPhase | 'expelled' | 'failed' | 'outdated';
@@ -117,6 +120,8 @@ export type Counters = Record<
   | 'recordsRepaired'
   | 'recordsSetAside'
   | 'recordsDisputed'
+  | 'recordsCollected'
+  | 'recordsOutdated'
   | 'damageFound'
   | 'damageHealed'
   | 'recordsLost'
@@ -138,6 +143,7 @@ export interface Core {
   readonly members: MemberTable;
   readonly sealing: Sealing;
   readonly horizon: Horizon;
+  readonly collection: Collection;
   readonly detector: FailureDetector;
   readonly timers: Timers<TimerName>;
   /** By link; accepted or still shaking hands. */

@@ -35,6 +35,8 @@ export class Leaf extends DigestSum {
   unknown = false;
   /** No key in it is above this one; undefined: nobody knows. Not stored. */
   last: string | undefined;
+  /** No mortal entry of it is over before this time, ms; 0: nobody knows. Not stored. */
+  earliest = Number.POSITIVE_INFINITY;
 
   /** `isEmpty`: it is known to hold nothing yet. */
   constructor(after: string, isEmpty = false) {
@@ -43,9 +45,10 @@ export class Leaf extends DigestSum {
     if (isEmpty) this.last = after;
   }
 
-  /** Adds an entry that is not in it. */
-  put(key: string, digest: EntryDigest): void {
+  /** Adds an entry that is not in it. `end`: when it is over, if it is a mortal one, ms; 0: nobody knows. */
+  put(key: string, digest: EntryDigest, end = 0): void {
     this.add(digest);
+    if (digest.mortal) this.earliest = Math.min(this.earliest, end);
     if (this.last !== undefined && compareKeys(key, this.last) > 0) this.last = key;
   }
 }
@@ -92,6 +95,14 @@ export class DigestTree {
 
   *leaves(): Generator<Leaf> {
     for (const { leaves } of this.#blocks) yield* leaves;
+  }
+
+  /** Leaves from the one on that holds the keys just above `bound`. */
+  *leavesFrom(bound: string): Generator<Leaf> {
+    let { block, leaf } = this.#startingAt(bound) ?? this.#find(bound);
+    const blocks = this.#blocks;
+    for (; block < blocks.length; block++, leaf = 0)
+      for (; leaf < blocks[block]!.leaves.length; leaf++) yield blocks[block]!.leaves[leaf]!;
   }
 
   leafOf(key: string): Leaf {
@@ -244,6 +255,7 @@ export class DigestTree {
         // A leaf in the list may be the tree's own: its block still counts it until it is replaced.
         last.addSum(leaf);
         last.last = leaf.last;
+        last.earliest = Math.min(last.earliest, leaf.earliest);
         changed = true;
       } else merged.push(leaf);
     }
@@ -290,6 +302,7 @@ export class DigestTree {
       leaf.proved = (flags & 1) !== 0;
       leaf.suspect = (flags & 2) !== 0;
       leaf.addSum(DigestSum.read(bytes, end - SUM_BYTES));
+      leaf.earliest = 0;
       leaves.push(leaf);
       at = end;
     }

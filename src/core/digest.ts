@@ -15,6 +15,7 @@ import type { Core } from './core.js';
 import { type Change, changesOf, decodeRoot, encodeRoot } from './digest-changes.js';
 import { DigestSum } from './digest-sum.js';
 import { DigestTree, LEAF_KEYS_MAX, Leaf } from './digest-tree.js';
+import { endOf } from './entry.js';
 import { digestEntry, type EntryDigest } from './entry-hash.js';
 import { compareKeys } from './key-order.js';
 import { Survey, type SurveyOrder } from './survey.js';
@@ -156,6 +157,11 @@ export class Digest {
     return false;
   }
 
+  /** Something is known to be wrong with this key's range; unlike `isSuspect`, not while it is merely not read yet. */
+  isDamaged(key: string): boolean {
+    return this.#built ? this.isSuspect(key) : this.#doubt || !this.#known;
+  }
+
   start(): void {
     if (!this.#built) this.#core.timers.set('digest', this.#core.now.mono);
   }
@@ -209,9 +215,10 @@ export class Digest {
     this.#tree.root.addSum(rootDelta);
     if (changes !== undefined) this.#landedMended(changes);
     else {
-      rows.forEach(({ oldDigest, newDigest }, key) => {
+      rows.forEach(({ row, oldDigest, newDigest }, key) => {
         this.#survey?.landed(key, oldDigest, newDigest);
-        this.#change(key, oldDigest, newDigest);
+        const leaf = this.#change(key, oldDigest, newDigest);
+        if (newDigest?.mortal === true) leaf.earliest = Math.min(leaf.earliest, endOf(row)!);
       });
       for (const [key, row] of removals) {
         const old = digestEntry(key, row);
@@ -229,15 +236,18 @@ export class Digest {
     for (const { key, old, now, read, mended } of changes) {
       this.#survey?.landed(key, read, now);
       if (mended !== undefined) this.#recheck(key, mended === 'unknown');
-      if (mended !== 'unknown') this.#change(key, old, now);
+      if (mended === 'unknown') continue;
+      const leaf = this.#change(key, old, now);
+      if (now?.mortal === true) leaf.earliest = 0;
     }
   }
 
-  #change(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): void {
+  #change(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): Leaf {
     const leaf = this.#tree.changeLeaf(key, old, now);
-    if (leaf.count <= LEAF_KEYS_MAX) return;
+    if (leaf.count <= LEAF_KEYS_MAX) return leaf;
     if (this.#grown.size === 0) this.#urgentFrom = this.#core.now.mono + URGENT_MS;
     this.#grown.add(leaf);
+    return leaf;
   }
 
   /** The store is about to be filled in order of keys, from each of these on at the same time. */
@@ -355,6 +365,7 @@ export class Digest {
     const whole = new Leaf('');
     whole.addSum(root);
     whole.suspect = doubt;
+    whole.earliest = 0;
     this.#tree = new DigestTree([whole]);
   }
 

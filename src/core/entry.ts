@@ -159,6 +159,19 @@ export function expiresAtOf(row: Row): number | undefined {
   return u32(row, HEADER) * 0x1_0000_0000 + u32(row, HEADER + 4);
 }
 
+/** When the entry is over and nothing but a grave, ms since 1970: a deletion by its stamp, others with their expiry; undefined: never. */
+export function endOf(row: Row): number | undefined {
+  const expiresAt = expiresAtOf(row);
+  if (expiresAt === undefined) return isTombstone(row) ? stampMsOf(row) : undefined;
+  return Math.max(expiresAt, stampMsOf(row));
+}
+
+/** Whether garbage collection up to that time takes it. */
+export function isOverBy(row: Row, ms: number): boolean {
+  const end = endOf(row);
+  return end !== undefined && end <= ms;
+}
+
 /** Offset of the value bytes in the row. */
 export function valueOffset(row: Row): number {
   return (row[AT_FLAGS]! & FLAG_EXPIRY) === 0 ? HEADER : HEADER + EXPIRY_BYTES;

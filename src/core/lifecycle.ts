@@ -53,7 +53,7 @@ export function storedIdentity(
 }
 
 /** Small records of a node that belong to the data rather than to the node: backups have them. */
-export const CARRIED_META: readonly string[] = ['seals', 'horizon'];
+export const CARRIED_META: readonly string[] = ['seals', 'horizon', 'collected'];
 
 /** Where a restored store comes from; kept in it for ever. */
 export interface Restored {
@@ -85,13 +85,12 @@ export function restoredMeta(
     ...{ phase: 'ready', founder: false, unmet: true },
   };
   const members: StoredMembers = { rows: [], removed: [...from.removed] };
-  const horizon = carried.get('horizon');
   return new Map([
     ['node', encodeMeta(node)],
     ['members', encodeMeta(members)],
     ['restored', encodeMeta(restored)],
     ['seals', restoredSeals(carried.get('seals'))],
-    ...(horizon === undefined ? [] : ([['horizon', horizon]] as const)),
+    ...[...carried].filter(([name]) => name === 'horizon' || name === 'collected'),
   ]);
 }
 
@@ -289,7 +288,10 @@ export class Lifecycle {
     members.merge([row], []);
     this.storeMembers();
     // Whoever bore the name meanwhile was asked in this node's place.
-    if (old !== undefined && old.origin !== identity.origin) this.#core.sealing.doubt();
+    if (old !== undefined && old.origin !== identity.origin) {
+      this.#core.sealing.doubt();
+      this.#core.horizon.doubt();
+    }
     return row;
   }
 
@@ -336,6 +338,7 @@ export class Lifecycle {
     identity.founder = false;
     this.#core.sealing.adopted();
     this.#core.horizon.adopted();
+    this.#core.collection.reset();
     this.publishSelf();
     this.#store();
     this.#core.emit({ type: 'state' });

@@ -69,15 +69,19 @@ export class Merge {
     return lost;
   }
 
-  /** False: the record of the key is lost. */
-  record(key: string, row: Row): boolean {
+  /** False: the record of the key is lost. `wanted`: its absence here was found to be a loss. */
+  record(key: string, row: Row, wanted = false): boolean {
     const core = this.#core;
+    const { collection } = core;
     core.counters.recordsReceived += 1;
     let current = core.current(key);
     if (current === DAMAGED) {
       core.heal.damaged(key);
       if (!core.heal.surpasses(key, stampMsOf(row), stampCounterOf(row))) return false;
       current = core.heal.remains(key);
+    } else if (current === undefined && collection.hasBegun && collection.isPast(key, row, wanted)) {
+      core.counters.recordsOutdated += 1;
+      return true;
     }
     if (current !== undefined && compareRows(row, current) <= 0) return true;
     const quiet = current !== undefined && compareEntries(row, current) === 0;
@@ -87,6 +91,7 @@ export class Merge {
     const { origin, seq } = dotOf(row);
     this.seen(batch, origin, seq);
     core.counters.recordsApplied += 1;
+    if (collection.hasBegun) collection.put(row);
     if (core.heal.lost > 0) core.heal.replaced(key, row, batch);
     return true;
   }
@@ -283,8 +288,6 @@ export class Replication {
         `this host's clock is ${hlc.ms - now.wall} ms behind a stamp already given: correct the clock, then retry`,
       );
     const { heal, horizon } = this.#core;
-    if (Math.max(now.wall, hlc.ms) <= horizon.floor)
-      throw new ReadmeshError('CLOCK_SKEW', horizon.setBackText);
     for (const op of heal.lost > 0 ? write.ops : [])
       if (op.stamp !== undefined && heal.isLost(op.key)) {
         const { ms, counter } = partsOfStamp(op.stamp);

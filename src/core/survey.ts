@@ -16,6 +16,7 @@
 import type { Core } from './core.js';
 import { DigestSum } from './digest-sum.js';
 import { LEAF_KEYS, Leaf, leafIndex } from './digest-tree.js';
+import { endOf } from './entry.js';
 import { digestEntry, type EntryDigest } from './entry-hash.js';
 import { compareKeys } from './key-order.js';
 import type { Records, Row } from './types.js';
@@ -160,7 +161,8 @@ export class Survey {
     this.order.onRow?.(key, row);
     // Most slices see no write; looking a key up would hash it.
     if (this.#touched.size > 0 && this.#touched.has(key)) return;
-    this.leaves.at(-1)!.put(key, digestEntry(key, row));
+    const digest = digestEntry(key, row);
+    this.leaves.at(-1)!.put(key, digest, digest.mortal ? endOf(row) : undefined);
   }
 
   #cutBelow(key: string | undefined): void {

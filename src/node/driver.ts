@@ -33,6 +33,8 @@ export interface LinkPort {
 export interface DriverHooks {
   /** Entries whose content changed are written. */
   onChanged(keys: readonly string[], rows: readonly Row[]): void;
+  /** Entries that were over have left the store. */
+  onCollected(keys: readonly string[]): void;
   /** Phase, readiness or health changed. */
   onState(): void;
   /** A record could not be read (its key, if that is known), or is not where it should be. */
@@ -226,6 +228,10 @@ export class Driver {
       }
       case 'changed':
         return this.#hooks.onChanged(effect.keys, effect.rows);
+      case 'collected':
+        return this.#hooks.onCollected(effect.keys);
+      case 'reclaim':
+        return this.#store.reclaim?.(effect.ranges);
       case 'set-aside':
         return this.#logger.warn(
           { event: 'record-set-aside', key: effect.key, row: Buffer.from(effect.row).toString('base64') },

@@ -305,7 +305,7 @@ export class Node implements NodeService {
 
   digest(): Promise<DigestReport> {
     this.#gate();
-    return digestOf(this.#folder.store);
+    return digestOf(this.#folder.store, () => this.#driver.core.collection);
   }
 
   digestBucket(bucket: number): Promise<{ key: string; stamp: string }[]> {
@@ -481,6 +481,10 @@ export class Node implements NodeService {
         this.reads.forget(keys);
         this.#quarantine.forget(keys);
         this.watchers.tell(keys, rows);
+      },
+      onCollected: (keys) => {
+        this.reads.forget(keys);
+        this.#quarantine.forget(keys);
       },
       onState: () => this.#onState(),
       onDamage: (key) => healing.onDamage(key === undefined),

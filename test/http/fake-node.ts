@@ -109,7 +109,15 @@ export class FakeNode implements NodeService {
   }
 
   digest(): Promise<DigestReport> {
-    return Promise.resolve({ heads: {}, entries: this.rows.size, root: '', damaged: 0, buckets: [] });
+    return Promise.resolve({
+      heads: {},
+      entries: this.rows.size,
+      root: '',
+      collected: 0,
+      swept: true,
+      damaged: 0,
+      buckets: [],
+    });
   }
 
   digestBucket(): Promise<{ key: string; stamp: string }[]> {

@@ -163,6 +163,8 @@ export class FakeService implements NodeService {
       entries: this.rows.size,
       root: 'ab',
       damaged: 0,
+      collected: 0,
+      swept: true,
       buckets: ['aa', 'bb'],
     };
   }
