@@ -85,8 +85,8 @@ export class Oracle {
   readonly #confirmed = new Map<OriginId, number>();
   readonly #lostDisks: LostDisk[] = [];
   readonly ended: EndedOrigins;
-  readonly horizons: Horizons;
   readonly graves: Graves;
+  readonly horizons: Horizons;
   readonly obligations = new Map<string, Obligation[]>();
   /** Nodes whose disk holds, or held, damaged records: until it is emptied, nothing is asked of it. */
   readonly damaged = new Set<SimNode>();
@@ -141,8 +141,8 @@ export class Oracle {
   apply(node: SimNode, batch: StoreBatch): void {
     const { image } = node.disk;
     const fresh: Row[] = [];
-    this.horizons.check(node, batch);
     this.graves.check(node, batch);
+    this.horizons.check(node, batch);
     for (const [key, { row, replaces }] of batch.rows) {
       if (this.#meet(node, key, row)) fresh.push(row);
       const flipped = image.flipped.get(key);
