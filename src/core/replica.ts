@@ -341,6 +341,11 @@ export class ReplicaCore implements Core {
     return out;
   }
 
+  /** Why the cluster went on without this store, if it did. */
+  get outdatedText(): string {
+    return this.#lifecycle.outdatedText;
+  }
+
   // Core, for the parts.
 
   emit(effect: Effect): void {

@@ -10,6 +10,7 @@
  * Of stores that were read to the end, without damage, only the latest is kept.
  */
 import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { decodeMeta } from '../core/core.js';
 import { isTombstone, valueOffset } from '../core/entry.js';
@@ -354,7 +355,7 @@ class KeptFile {
   /** Returns how much counts now. */
   flush(): number {
     if (this.#lines.length === 0) return this.#bytes;
-    const fd = (this.#fd ??= this.#open());
+    const fd = this.#fd ?? this.#open();
     const bytes = Buffer.from(this.#lines.join(''));
     for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, this.#bytes + at);
     fsyncSync(fd);
@@ -372,7 +373,8 @@ class KeptFile {
     this.#bytes = existsSync(this.#path) ? Math.min(this.#bytes, statSync(this.#path).size) : 0;
     const fd = openSync(this.#path, existsSync(this.#path) ? 'r+' : 'wx+', 0o600);
     ftruncateSync(fd, this.#bytes);
-    syncFolder(`${this.#path}/..`);
+    this.#fd = fd;
+    syncFolder(dirname(this.#path));
     return fd;
   }
 }
