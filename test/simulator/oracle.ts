@@ -333,7 +333,8 @@ export class Oracle {
     return out;
   }
 
-  #isKept({ disk }: SimNode, { key, stamp }: Obligation): boolean {
+  #isKept({ disk, aside }: SimNode, { key, stamp }: Obligation): boolean {
+    if (aside.holds(key, stamp)) return true;
     const row = disk.image.rows.get(key);
     return row === undefined ? this.graves.coversStamp(key, stamp) : covers(row, stamp);
   }
