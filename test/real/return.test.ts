@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
 import type { Status } from '../../src/read-store.js';
 import { converged, eventually } from '../support/copies.js';
-import { type Daemon, endDaemons, startCluster, tempFolder } from '../support/daemon.js';
+import { Daemon, endDaemons, runCli, startCluster, tempFolder } from '../support/daemon.js';
 import { httpDelete, httpGet, httpPut, httpStatus, type StatusBody } from '../support/http-api.js';
 
 afterEach(endDaemons);
@@ -192,4 +192,35 @@ test('what only a damaged store held, which LevelDB cannot even open, comes back
   );
   // Reading it changed nothing of it.
   expect(readdirSync(join(b.data, setAside(b)[0]!))).not.toContain('CURRENT');
+});
+
+test('an old backup that was restored is recognised: no deleted key comes back, what only it held is in the file', {
+  timeout: TEST_MS,
+}, async () => {
+  const args = config(SHORT_MS);
+  const daemons = await startCluster(2, { args });
+  const [a, b] = daemons as [Daemon, Daemon];
+  for (const key of ['gone', 'stays']) await put(a, key, key, 2);
+  await a.kill9();
+  await put(b, 'only-backup', 1, 1);
+  const backup = join(tempFolder(), 'old.rmb');
+  expect((await b.cli('backup', backup)).code).toBe(0);
+  await b.kill9();
+  b.wipe();
+  await a.start();
+  await b.start();
+  expect((await httpDelete(a.address, 'gone', { replicas: 2, timeoutMs: 10_000 })).status).toBe(200);
+  await eventually(
+    'the deletion is collected',
+    async () => (await Promise.all(daemons.map(statusOf))).every(({ digest }) => digest.keys === 1),
+    WAIT_MS,
+  );
+  const restored = new Daemon({ name: 'n3', join: [a.address], args });
+  expect((await runCli(['restore', backup, '--data', restored.data])).code).toBe(0);
+  await restored.start();
+  const status = await returned(restored);
+  expect(status.name).toBe('n3');
+  expect(status.setAside!.stores).toMatchObject([{ returned: 0, kept: 1 }]);
+  expect(readFileSync(status.setAside!.files[0]!, 'utf8')).toBe('{"key":"only-backup","value":1}\n');
+  expect(await converged([...daemons, restored])).toEqual(new Map([['stays', 'stays']]));
 });
