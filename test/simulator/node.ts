@@ -17,6 +17,7 @@ import { Disk, Image } from './disk.js';
 import { Violation } from './faults.js';
 import type { Wire } from './network.js';
 import type { Random } from './random.js';
+import { SetAside } from './set-aside.js';
 import type { World } from './world.js';
 
 export interface NodeSettings {
@@ -30,6 +31,8 @@ export interface NodeSettings {
   readonly flushes?: boolean;
   /** Default `name:1`. */
   readonly address?: string;
+  /** Its driver sets a store aside that the cluster went on without, as the production one does. Default: it stays `outdated`. */
+  readonly returns?: boolean;
 }
 
 export interface WriteOptions {
@@ -92,6 +95,7 @@ export class SimNode {
   /** Reads that wait for a peer's answer. */
   readonly heals = new Map<number, ((ok: boolean, row: Row | undefined) => void) | undefined>();
   readonly scans = new Map<number, Scan>();
+  readonly aside: SetAside;
   readonly #random: Random;
   readonly #inputs: Input[] = [];
   #startedAt = 0;
@@ -111,6 +115,7 @@ export class SimNode {
     this.id = id;
     this.#random = random;
     this.disk = new Disk(settings.flushes ?? true);
+    this.aside = new SetAside(this);
   }
 
   get name(): string {
@@ -155,9 +160,7 @@ export class SimNode {
       name: settings.name,
       host: this.host,
       address: this.address,
-      // A store that takes the place of one that was set aside never founds.
-      join: this.asides.addresses.length > 0 ? this.asides.addresses : (settings.join ?? []),
-      found: found || (this.asides.addresses.length === 0 && (settings.found ?? false)),
+      ...this.aside.membership(settings.join ?? [], found || (settings.found ?? false)),
       run,
       reuseOrigin,
       flushes: this.disk.flushes,
@@ -173,6 +176,7 @@ export class SimNode {
     world.ledger.note(this.name, () => `starts, origin ${reuseOrigin ? 'kept' : 'new'}`);
     world.oracle.started(this);
     this.input({ type: 'start' });
+    this.aside.started();
     this.#scrubSoon();
     world.network.resume(this);
   }
@@ -374,7 +378,7 @@ export class SimNode {
     }
   }
 
-  /** Not once this process has ended. */
+  /** Unless this process has ended by then. */
   later(ms: number, run: () => void): void {
     const { incarnation } = this;
     this.world.scheduler.after(ms, () => {
@@ -443,11 +447,14 @@ export class SimNode {
         done?.(effect.ok, effect.row);
         return;
       }
+      case 'state':
+        if (this.settings.returns === true && this.core?.identity.phase === 'outdated')
+          this.later(0, () => this.aside.replaceStore());
+        return;
       case 'prepare':
       case 'changed':
       case 'collected':
       case 'reclaim':
-      case 'state':
       case 'removed-member':
         return;
     }

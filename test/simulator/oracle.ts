@@ -361,11 +361,8 @@ export class Oracle {
     return out;
   }
 
-  #isKept(node: SimNode, obligation: Obligation): boolean {
-    return isAside(node, obligation) || this.#isStored(node, obligation);
-  }
-
-  #isStored({ disk }: SimNode, { key, stamp }: Obligation): boolean {
+  #isKept({ disk, aside }: SimNode, { key, stamp }: Obligation): boolean {
+    if (aside.holds(key, stamp)) return true;
     const row = disk.image.rows.get(key);
     return row === undefined ? this.graves.coversStamp(key, stamp) : covers(row, stamp);
   }
