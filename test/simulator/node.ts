@@ -12,7 +12,6 @@ import type { ReplicaCore } from '../../src/core/replica.js';
 import type { Instant, Records, Row, StoreBatch } from '../../src/core/types.js';
 import { decodeMessage, encodeMessage } from '../../src/protocol.js';
 import { boundaries } from '../../src/storage/range-plan.js';
-import { Asides } from './asides.js';
 import { Disk, Image } from './disk.js';
 import { Violation } from './faults.js';
 import type { Wire } from './network.js';
@@ -31,7 +30,7 @@ export interface NodeSettings {
   readonly flushes?: boolean;
   /** Default `name:1`. */
   readonly address?: string;
-  /** Its driver sets a store aside that the cluster went on without, as the production one does. Default: it stays `outdated`. */
+  /** Its driver sets a store aside that the cluster went on without, as the production one does. Default: as in all of the world. */
   readonly returns?: boolean;
 }
 
@@ -76,7 +75,6 @@ export class SimNode {
   readonly settings: NodeSettings;
   readonly id: number;
   readonly disk: Disk;
-  readonly asides = new Asides(this);
   core: ReplicaCore | undefined;
   readonly wires = new Map<LinkId, Wire>();
   alive = false;
@@ -211,27 +209,8 @@ export class SimNode {
     this.disk.replace(new Image());
     this.damaged = 0;
     this.world.oracle.damaged.delete(this);
-    const images = [before, ...this.asides.images];
-    this.asides.wipe();
+    const images = [before, ...this.aside.wipe()];
     for (const image of images) this.world.oracle.diskChanged(this, image, true);
-  }
-
-  /** An empty store in the place of this one, which stays on the host. */
-  setAside(): void {
-    const before = this.disk.image;
-    this.disk.distrust();
-    this.disk.replace(new Image());
-    this.damaged = 0;
-    this.world.oracle.setAside(this, before);
-  }
-
-  /** The cluster went on without this store: an empty one takes its place. */
-  #setAside(): void {
-    this.world.ledger.mattered('outdated');
-    this.#later(this.#random.between(1, 500), () => {
-      this.wipe();
-      this.start();
-    });
   }
 
   /** Another image in its place: a backup, or a copy. */
@@ -370,7 +349,6 @@ export class SimNode {
         world.oracle.beforeEffects(this, input);
         for (const effect of effects) this.#carryOut(effect);
         world.oracle.afterInput(this, input);
-        this.asides.watch();
         world.afterInput?.(this);
       }
     } finally {
@@ -437,7 +415,7 @@ export class SimNode {
         if (effect.event === 'origin-sealed') world.ledger.mattered('originSealed');
         if (effect.event === 'origin-forgotten') world.ledger.mattered('originForgotten');
         if (effect.event === 'rebuilding') world.ledger.mattered('missedForgetting');
-        if (effect.event === 'outdated' && world.setsAside) this.#setAside();
+        if (effect.event === 'outdated') world.ledger.mattered('outdated');
         return world.ledger.note(this.name, () => `${effect.event} ${JSON.stringify(effect.details)}`);
       case 'set-aside':
         return world.ledger.note(this.name, () => `sets ${effect.key} aside`);
@@ -448,7 +426,7 @@ export class SimNode {
         return;
       }
       case 'state':
-        if (this.settings.returns === true && this.core?.identity.phase === 'outdated')
+        if ((this.settings.returns ?? world.setsAside) && this.core?.identity.phase === 'outdated')
           this.later(0, () => this.aside.replaceStore());
         return;
       case 'prepare':

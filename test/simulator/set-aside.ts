@@ -33,6 +33,18 @@ export class SetAside {
     this.#node = node;
   }
 
+  /** Something is yet to be brought back, or put into the file. */
+  get isPending(): boolean {
+    return this.#stores.some(({ done }) => !done);
+  }
+
+  /** An empty disk has taken the place of the host's. Returns what was set aside, and is gone. */
+  wipe(): Image[] {
+    this.kept.clear();
+    this.#members = undefined;
+    return this.#stores.splice(0).map(({ image }) => image);
+  }
+
   /** Everything is back, or in the file. */
   get isDone(): boolean {
     return this.#stores.length > 0 && this.#stores.every(({ done }) => done);
@@ -69,6 +81,7 @@ export class SetAside {
     node.disk.replace(new Image());
     node.world.ledger.note(node.name, () => 'sets its store aside');
     node.world.oracle.diskChanged(node, before, true);
+    node.world.oracle.damaged.delete(node);
     node.start();
   }
 
@@ -125,6 +138,7 @@ export class SetAside {
       (result) => {
         if (!result.ok) return again();
         this.returned += back.length;
+        node.world.ledger.mattered('returned');
         then();
       },
     );
