@@ -130,6 +130,11 @@ export class Sealing {
     return this.#forgotten.has(origin);
   }
 
+  /** Whether this store has had the record with this dot, or what superseded it: as far as is known. */
+  hasHad(origin: OriginId, seq: number): boolean {
+    return seq <= this.#core.taken.head(origin) || this.#forgotten.held(origin, seq);
+  }
+
   /** A session ends with heads of the origin: whoever forgot it takes it up again. */
   revive(origin: OriginId): void {
     this.#forgotten.delete(origin);
@@ -371,9 +376,10 @@ export class Sealing {
   #forget(origin: OriginId, seal: number): void {
     const { taken, queue } = this.#core;
     if (!taken.has(origin)) return;
+    const head = taken.head(origin);
     taken.drop(origin);
     queue.forget(queue.batch(), origin);
-    this.#forgotten.add(origin, seal);
+    this.#forgotten.add(origin, seal, head);
   }
 
   /** Compares this node's standing with what others reported. */

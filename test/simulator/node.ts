@@ -216,12 +216,15 @@ export class SimNode {
     this.world.oracle.checkAllHeads(this);
   }
 
-  /** Nobody is told; what was not flushed is lost, and the kernel has another boot. Returns the batches lost. */
-  powerCut(): number {
+  /**
+   * Nobody is told; what was not flushed is lost, but for as much as the kernel had written by itself (at most
+   * `keptMax` batches), and the kernel has another boot. Returns the batches lost.
+   */
+  powerCut(keptMax?: number): number {
     this.kill(true);
     this.poweredOn = false;
     const before = this.disk.image;
-    const lost = this.disk.powerCut(this.#random);
+    const lost = this.disk.powerCut(this.#random, keptMax);
     if (lost > 0) this.world.oracle.diskChanged(this, before);
     return lost;
   }
@@ -418,6 +421,8 @@ export class SimNode {
       }
       case 'prepare':
       case 'changed':
+      case 'collected':
+      case 'reclaim':
       case 'state':
       case 'removed-member':
         return;
