@@ -44,3 +44,61 @@ test('a vote of somebody that is not heard any more does not count: a minority c
   expect([a, b, c].map(excludedBy)).toEqual(['de', 'de', 'de']);
   expect(code(putNow(a, 'k', 'v', { replicas: 3 }))).toBe('ok');
 });
+
+test('a minority that is cut off takes no newcomers, or it would become a majority of its own', () => {
+  const staging = staged(['a', 'b', 'c', 'd', 'e']);
+  const { world, nodes } = staging;
+  const [a, b, c, d, e] = nodes as [SimNode, SimNode, SimNode, SimNode, SimNode];
+  split(staging, [a, b, c], [d, e]);
+  world.run(HALF_MS + SLACK_MS);
+  const joiners = ['f', 'g'].map((name) => world.add({ name, join: [d.address] }));
+  split(staging, [a, b, c], joiners);
+  for (const node of joiners) node.start();
+  world.run(2 * LEASE_MS);
+  expect([d, e].map(excludedBy)).toEqual(['', '']);
+  expect(joiners.map((node) => node.ready)).toEqual([false, false]);
+  expect(code(putNow(d, 'k', 'v', ALONE))).toBe('NO_MAJORITY');
+  world.healAll();
+  for (const node of [d, e]) {
+    expect(world.runUntil(() => node.core!.identity.phase === 'outdated', SLACK_MS)).toBe(true);
+    node.wipe();
+    node.start();
+  }
+  expect(world.runUntil(() => [...nodes, ...joiners].every((node) => node.ready), 30_000)).toBe(true);
+  expect([a, b, c].map(excludedBy)).toEqual(['de', 'de', 'de']);
+  expectEqual([...nodes, ...joiners]);
+  expect(valueAt(a, 'k')).toBeUndefined();
+});
+
+test('the one that is left fills hosts that lost their disks, under their names, and lets in no other', () => {
+  const { world, nodes } = staged(['a', 'b', 'c']);
+  const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+  expect(code(putNow(a, 'k', 'v', { replicas: 3 }))).toBe('ok');
+  for (const node of [b, c]) node.kill();
+  world.run(SLACK_MS);
+  const d = world.add({ name: 'd', join: [a.address] });
+  d.start();
+  world.run(SLACK_MS);
+  expect(d.ready).toBe(false);
+  expect(d.core!.issues()).toMatchObject([{ code: 'NO_MAJORITY' }]);
+  b.wipe();
+  b.start();
+  expect(world.runUntil(() => b.ready && valueAt(b, 'k') === 'v', 20_000)).toBe(true);
+  // Two of three are a majority again.
+  expect(world.runUntil(() => d.ready, 20_000)).toBe(true);
+  expectEqual([a, b, d]);
+});
+
+test('of two the one that is left lets a third in once the other is removed', () => {
+  const { world, nodes } = staged(['a', 'b']);
+  const [a, b] = nodes as [SimNode, SimNode];
+  b.kill();
+  world.run(SLACK_MS);
+  const c = world.add({ name: 'c', join: [a.address] });
+  c.start();
+  world.run(SLACK_MS);
+  expect(c.ready).toBe(false);
+  a.input({ type: 'remove-member', id: 1, name: 'b' });
+  expect(world.runUntil(() => c.ready, 20_000)).toBe(true);
+  expectEqual([a, c]);
+});
