@@ -20,6 +20,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import findMyWay from 'find-my-way';
 import { assertKey, KIND_REGISTER, KIND_TOMBSTONE, NO_VALUE, stampHexOf } from './core/entry.js';
 import { endlessDeletion } from './core/expiry.js';
+import { textOfStamp } from './core/hlc.js';
 import type { Row } from './core/types.js';
 import { isReadmeshError, ReadmeshError } from './errors.js';
 import { BackupFace } from './http/backup.js';
@@ -272,7 +273,8 @@ class HttpFace {
       replyJson(response, 200, `${receipt}\n`, { [STAMP_HEADER]: stamp });
     } catch (error) {
       if (!isReadmeshError(error)) this.#onFault(error);
-      const headers: Record<string, string> = op.stamp === undefined ? {} : { [STAMP_HEADER]: op.stamp };
+      const headers: Record<string, string> =
+        op.stamp === undefined ? {} : { [STAMP_HEADER]: textOfStamp(op.stamp) };
       replyError(response, asReadmeshError(error), headers);
     }
   }

@@ -118,9 +118,11 @@ function write(message: PeerMessage): void {
       int(message.entries);
       return int(message.bytes);
     case 'digest-root':
-      begin(20, 2);
+      begin(20, 4);
       text(message.vectorHash);
-      return writer.bin(message.root);
+      writer.bin(message.root);
+      int(message.collected);
+      return writer.bool(message.swept);
     case 'ask-sums':
       begin(21, 2);
       int(message.question);
@@ -137,17 +139,19 @@ function write(message: PeerMessage): void {
       for (const sum of message.sums) writer.bin(sum);
       return;
     case 'ask-entries':
-      begin(23, 5);
+      begin(23, 6);
       int(message.question);
       writer.bool(message.full);
+      int(message.collected);
       text(message.after);
       textOrNil(message.to);
       return texts(message.keys);
     case 'entries': {
-      begin(24, 5);
+      begin(24, 6);
       int(message.question);
       writer.bool(message.answered);
       textOrNil(message.reached);
+      int(message.collected);
       const { keys, items, rows } = message;
       records(items.length > 0 ? keys : [], items);
       return records(items.length > 0 ? [] : keys, rows);

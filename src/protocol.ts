@@ -23,11 +23,11 @@
  *     15 pulse           origin, counter, suspect, membersHash, report
  *     16 offer           [origin, to, ...]
  *     17 fetch           [origin, to, ...]
- *     20 digest-root     vectorHash, sum
+ *     20 digest-root     vectorHash, sum, collected, swept
  *     21 ask-sums        question, [after, to or nil, ...]
  *     22 sums            question, [sum, ...]
- *     23 ask-entries     question, full, after, to or nil, [key, ...]
- *     24 entries         question, answered, reached or nil, [key, item, ...], [key, row, ...]
+ *     23 ask-entries     question, full, collected, after, to or nil, [key, ...]
+ *     24 entries         question, answered, reached or nil, collected, [key, item, ...], [key, row, ...]
  *     28 plan-ask        plan, rangeBytes, rangesMax
  *     29 plan            plan, [key, ...], entries, bytes
  *     25 ask-records     request, [key, ...]
@@ -242,22 +242,25 @@ READERS[28] = reader('plan-ask', 4, (frame) => ({
 }));
 READERS[29] = reader('plan', 5, readPlan);
 
-READERS[20] = reader('digest-root', 3, (frame) => ({
+READERS[20] = reader('digest-root', 5, (frame) => ({
   type: 'digest-root',
   vectorHash: frame.hexUpTo('vectorHash', HASH_DIGITS_MAX),
   root: readSum(frame),
+  collected: frame.uint('collected'),
+  swept: frame.bool('swept'),
 }));
 READERS[21] = reader('ask-sums', 3, readAskSums);
 READERS[22] = reader('sums', 3, readSums);
-READERS[23] = reader('ask-entries', 6, (frame) => ({
+READERS[23] = reader('ask-entries', 7, (frame) => ({
   type: 'ask-entries',
   question: frame.uint('question'),
   full: frame.bool('full'),
+  collected: frame.uint('collected'),
   after: frame.str('after', 0, KEY_BYTES_MAX),
   to: frame.strOrNil('to', 1, KEY_BYTES_MAX),
   keys: readKeys(frame),
 }));
-READERS[24] = reader('entries', 6, readEntries);
+READERS[24] = reader('entries', 7, readEntries);
 READERS[25] = reader('ask-records', 3, (frame) => ({
   type: 'ask-records',
   request: frame.uint('request'),
@@ -313,6 +316,7 @@ function readEntries(frame: FrameReader): Entries {
   const question = frame.uint('question');
   const answered = frame.bool('answered');
   const reached = frame.strOrNil('reached', 1, KEY_BYTES_MAX);
+  const collected = frame.uint('collected');
   const keys: string[] = [];
   const items: Uint8Array[] = [];
   for (let left = frame.array('items', FRAME_RECORDS_MAX, 2); left > 0; left--) {
@@ -328,6 +332,7 @@ function readEntries(frame: FrameReader): Entries {
     question,
     answered,
     reached,
+    collected,
     keys: items.length > 0 ? keys : records.keys,
     items,
     rows: records.rows,

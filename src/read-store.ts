@@ -157,6 +157,23 @@ export interface ScrubStatus {
   lastPassAt?: number;
 }
 
+/** Stores that this node had before: the cluster went on without them, or they could not be trusted. */
+export interface SetAsideStatus {
+  stores: {
+    path: string;
+    /** What only it holds is yet to be brought back (`waiting`, `reading`), or is (`read`), or cannot be. */
+    state: 'waiting' | 'reading' | 'read' | 'unreadable';
+    /** Entries so far: held by the cluster anyway, over, brought back, put into a file, damaged. */
+    held: number;
+    expired: number;
+    returned: number;
+    kept: number;
+    damaged: number;
+  }[];
+  /** Files with what is too old to be brought back unasked; `readmesh import` reads them. */
+  files: string[];
+}
+
 export interface Status {
   cluster: string;
   /** Identity of this founding of the cluster, 16 hex digits. Empty while joining. */
@@ -188,6 +205,13 @@ export interface Status {
     doubt: boolean;
     /** Since when this copy has been proved equal to that of every linked member, ms ago. Absent: not yet. */
     lastProvedMs?: number;
+  };
+  /** Collection of deletions and of expired entries. */
+  garbage: {
+    /** Those that were over by then may be gone from this node, ms since 1970; 0: none was collected yet. */
+    collectedTo: number;
+    /** Some of them are still being removed. */
+    sweeping: boolean;
   };
   /** What is known of the soundness of this node's own copy. */
   integrity: {
@@ -221,6 +245,8 @@ export interface Status {
     /** It was made from a backup: of which node, taken and restored when (ISO 8601). */
     restored?: { node: string; takenAt: string; restoredAt: string };
   };
+  /** Absent if there are none. */
+  setAside?: SetAsideStatus;
   counters: Record<string, number>;
   /** The longest that the event loop was held within the last 30 to 60 s, ms. */
   loopLagMs: number;

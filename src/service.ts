@@ -3,6 +3,7 @@
  * protocol (client/server.ts) see this and nothing else of the node. Values pass through as the bytes that
  * their writer encoded. Implemented by node.ts.
  */
+import type { GivenStamp } from './core/hlc.js';
 import type { Row, StampHex } from './core/types.js';
 import type { EncodedCache } from './encoded-cache.js';
 import type { Range, Receipt, Status } from './read-store.js';
@@ -15,7 +16,7 @@ export interface WriteOp {
   /** msgpack bytes; empty for a tombstone. */
   readonly value: Uint8Array;
   /** Fixed by the writer (light client, HTTP retry), or absent: the node stamps it. */
-  readonly stamp?: StampHex;
+  readonly stamp?: GivenStamp;
   /** The entry ends so long after its stamp (core/expiry.ts). Only with a value. */
   readonly ttlMs?: number;
 }
@@ -62,6 +63,9 @@ export interface DigestReport {
   entries: number;
   /** Sums over all of them, 64 hex digits: equal on members that hold the same (core/digest-sum.ts). */
   root: string;
+  /** Entries that were over by then may have been collected, ms (0: none was), and whether all of them were. */
+  collected: number;
+  swept: boolean;
   /** Records that failed their checksum; they are in no sum. */
   damaged: number;
   /** 256 sums, one per bucket of keys. */

@@ -245,6 +245,8 @@ export class Client implements LightClient {
       heads: 'object',
       entries: 'number',
       root: 'string',
+      collected: 'number',
+      swept: 'boolean',
       damaged: 'number',
       buckets: 'object',
     });

@@ -11,7 +11,8 @@
  * a new writer id begins: the stamps of one writer always rise.
  */
 import { randomBytes } from 'node:crypto';
-import { Hlc, nextStamp, stampToHex } from '../core/hlc.js';
+import type { StampParts } from '../core/entry.js';
+import { Hlc, partsOfStamp, stampBehind, stampToHex } from '../core/hlc.js';
 import type { OriginId } from '../core/types.js';
 import { CLUSTER_DEFAULTS } from '../options.js';
 
@@ -104,9 +105,9 @@ function newWriter(): OriginId {
 }
 
 /** The stamps of a batch whose first operation bears `first`. */
-export function consecutiveStamps(first: Uint8Array, count: number): string[] {
-  const hex = stampToHex(first);
-  const stamps = [hex];
-  for (let i = 1; i < count; i++) stamps.push(nextStamp(hex, i));
+export function consecutiveStamps(first: Uint8Array, count: number): StampParts[] {
+  const parts = partsOfStamp(stampToHex(first));
+  const stamps = [parts];
+  for (let i = 1; i < count; i++) stamps.push(stampBehind(parts, i));
   return stamps;
 }

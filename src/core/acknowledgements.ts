@@ -8,6 +8,7 @@
  * is forgotten.
  */
 import { originOf, seqOf, stampHexOf } from './entry.js';
+import { type GivenStamp, textOfStamp } from './hlc.js';
 import type { Effect } from './io.js';
 import type { Push } from './messages.js';
 import type { Row, StampHex } from './types.js';
@@ -16,10 +17,10 @@ export interface PendingWrite {
   readonly id: number;
   readonly needed: number;
   readonly fsync: boolean;
-  /** Monotonic ms. */
+  /** Monotonic ms, whole: any other number is an object of its own. */
   readonly deadline: number;
   /** The stamp that the writer gave; undefined: that of `row`. */
-  readonly givenStamp: StampHex | undefined;
+  readonly givenStamp: GivenStamp | undefined;
   /** What answers the write (its last operation): its own record, or the one that superseded it. */
   readonly row: Row;
   readonly superseded: boolean;
@@ -191,7 +192,7 @@ export class Acknowledgements {
 }
 
 function stampOf({ givenStamp, row }: PendingWrite): StampHex {
-  return givenStamp ?? stampHexOf(row);
+  return givenStamp === undefined ? stampHexOf(row) : textOfStamp(givenStamp);
 }
 
 /** Stamp and token become text only here: thousands of writes wait at once, and each text would wait with them. */

@@ -15,6 +15,7 @@
 import { type Asked, type Asking, type Purpose, RETRY_MS } from './asking.js';
 import type { Core } from './core.js';
 import { decodeMeta, encodeMeta } from './core.js';
+import type { Digest } from './digest.js';
 import type { Handover } from './horizon.js';
 import { compareKeys, riseWithin } from './key-order.js';
 import type { Lifecycle } from './lifecycle.js';
@@ -103,6 +104,7 @@ export class Bootstrap implements Purpose {
   readonly #asking: Asking;
   readonly #merge: Merge;
   readonly #lifecycle: Lifecycle;
+  readonly #digest: Digest;
   readonly #pace: Pace;
   #plan: StoredPlan | undefined;
   #ranges: Range[] = [];
@@ -115,7 +117,8 @@ export class Bootstrap implements Purpose {
   #isAnew = false;
   progress: BootstrapProgress | undefined;
 
-  constructor(core: Core, asking: Asking, merge: Merge, lifecycle: Lifecycle) {
+  constructor(core: Core, asking: Asking, merge: Merge, lifecycle: Lifecycle, digest: Digest) {
+    this.#digest = digest;
     this.#core = core;
     this.#asking = asking;
     this.#merge = merge;
@@ -274,6 +277,7 @@ export class Bootstrap implements Purpose {
     this.#planAsked = undefined;
     const plan: StoredPlan = { uid: identity.uid, keys, entries, bytes, heads: null, standing: null };
     this.#divide(plan, () => undefined);
+    this.#digest.filledFrom(keys);
     const { meta } = queue.batch();
     meta.set(META, encodeMeta(plan));
     for (const range of this.#ranges) this.#storeRange(range);

@@ -12,12 +12,14 @@
  *     digest.ts       does the store hold what it should: the digest tree, its build and upkeep
  *     reconcile.ts    do members with equal vectors hold the same: comparing digests, mending this node
  *     heal.ts         lost records: fetching them from peers, and what has to wait for that
+ *     collection.ts   their removal, and older records that come afterwards
  *
  * `taken` counts what this node has taken in (perhaps still on its way to disk) and decides about gaps;
  * `written` counts what is on disk, and is all that is ever announced.
  */
 import type { CoreOptions } from '../options.js';
 import type { Acknowledgements } from './acknowledgements.js';
+import type { Collection } from './collection.js';
 import type { Checksum } from './entry.js';
 import type { Exclusion } from './exclusion.js';
 import type { FailureDetector } from './failure-detector.js';
@@ -44,6 +46,8 @@ export interface ReplicaConfig {
   readonly join: readonly string[];
   /** Found a cluster although `join` is given, or end a bootstrap that can never finish. */
   readonly found: boolean;
+  /** It has belonged to a cluster, and never founds one, though its store is new. Default false. */
+  readonly mustRejoin?: boolean;
   /** Random per opening of the store, 16 hex digits. */
   readonly run: string;
   /** Whether the store was provably closed without loss, so that its origin may go on. */
@@ -77,7 +81,8 @@ export type TimerName =
   | 'founding'
   | 'digest'
   | 'reconcile'
-  | 'heal';
+  | 'heal'
+  | 'collection';
 
 /** `outdated`: the cluster went on without this store, which is to be set aside and filled anew. */
 export type LocalPhase = PeerPhase | 'expelled' | 'failed' | 'outdated';
@@ -117,6 +122,8 @@ export type Counters = Record<
   | 'recordsRepaired'
   | 'recordsSetAside'
   | 'recordsDisputed'
+  | 'recordsCollected'
+  | 'recordsOutdated'
   | 'damageFound'
   | 'damageHealed'
   | 'recordsLost'
@@ -138,6 +145,7 @@ export interface Core {
   readonly members: MemberTable;
   readonly sealing: Sealing;
   readonly horizon: Horizon;
+  readonly collection: Collection;
   readonly exclusion: Exclusion;
   readonly detector: FailureDetector;
   readonly timers: Timers<TimerName>;

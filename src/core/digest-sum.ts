@@ -6,7 +6,7 @@
  */
 import type { EntryDigest } from './entry-hash.js';
 
-/** Hex digits of both sums. */
+/** Hex digits of both sums: the first half is that of the live ones. */
 export const SUM_DIGITS = 64;
 /** Bytes of one digest: twice a count of 6 bytes and a sum of 16, big-endian. */
 export const SUM_BYTES = 44;
@@ -64,14 +64,21 @@ export class DigestSum {
     this.#subtractMortal(other.#e, other.#f, other.#g, other.#h);
   }
 
-  equals(other: DigestSum): boolean {
+  /** `mortal` false: by the live entries alone. */
+  equals(other: DigestSum, mortal = true): boolean {
     return (
       this.live === other.live &&
-      this.mortal === other.mortal &&
       this.#a === other.#a &&
       this.#b === other.#b &&
       this.#c === other.#c &&
       this.#d === other.#d &&
+      (!mortal || this.#equalsMortal(other))
+    );
+  }
+
+  #equalsMortal(other: DigestSum): boolean {
+    return (
+      this.mortal === other.mortal &&
       this.#e === other.#e &&
       this.#f === other.#f &&
       this.#g === other.#g &&

@@ -33,10 +33,23 @@ export class Leaf extends DigestSum {
   suspect = false;
   /** A record in it was lost, and nobody knows which: its sum says nothing until it is read anew. Not stored. */
   unknown = false;
+  /** No key in it is above this one; undefined: nobody knows. Not stored. */
+  last: string | undefined;
+  /** No mortal entry of it is over before this time, ms; 0: nobody knows. Not stored. */
+  earliest = Number.POSITIVE_INFINITY;
 
-  constructor(after: string) {
+  /** `isEmpty`: it is known to hold nothing yet. */
+  constructor(after: string, isEmpty = false) {
     super();
     this.after = after;
+    if (isEmpty) this.last = after;
+  }
+
+  /** Adds an entry that is not in it. `end`: when it is over, if it is a mortal one, ms; 0: nobody knows. */
+  put(key: string, digest: EntryDigest, end = 0): void {
+    this.add(digest);
+    if (digest.mortal) this.earliest = Math.min(this.earliest, end);
+    if (this.last !== undefined && compareKeys(key, this.last) > 0) this.last = key;
   }
 }
 
@@ -53,11 +66,20 @@ interface Place {
   readonly leaf: number;
 }
 
+/** A leaf, and where it ends. */
+interface Found {
+  readonly block: Block;
+  readonly leaf: Leaf;
+  readonly end: string | undefined;
+}
+
 export class DigestTree {
   readonly root = new DigestSum();
   #blocks: Block[];
   /** Of the blocks' first bounds; made when it is first needed. */
   #index: BoundIndex | undefined;
+  /** What changed last: keys come in runs. */
+  #near: Found | undefined;
 
   /** `leaves`: in order, the first one's bound being where the tree begins. */
   constructor(leaves: readonly Leaf[] = [new Leaf('')]) {
@@ -75,12 +97,23 @@ export class DigestTree {
     for (const { leaves } of this.#blocks) yield* leaves;
   }
 
+  /** Leaves from the one on that holds the keys just above `bound`. */
+  *leavesFrom(bound: string): Generator<Leaf> {
+    let { block, leaf } = this.#startingAt(bound) ?? this.#find(bound);
+    const blocks = this.#blocks;
+    for (; block < blocks.length; block++, leaf = 0)
+      for (; leaf < blocks[block]!.leaves.length; leaf++) yield blocks[block]!.leaves[leaf]!;
+  }
+
   leafOf(key: string): Leaf {
     const { block, leaf } = this.#find(key);
     return this.#blocks[block]!.leaves[leaf]!;
   }
 
-  /** What the key had goes, what it has comes; either may be nothing. Returns the leaf. */
+  /**
+   * What the key had goes, what it has comes; either may be nothing. Returns the leaf. A key above all that are in a
+   * full leaf begins a new one: what is loaded in order of keys leaves nothing to be cut.
+   */
   change(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): Leaf {
     if (old !== undefined) this.root.remove(old);
     if (now !== undefined) this.root.add(now);
@@ -89,8 +122,16 @@ export class DigestTree {
 
   /** The same but for the root, which is to be told of many such changes at once, by their sum. */
   changeLeaf(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): Leaf {
-    const block = this.#blocks[this.#blockOf(key)]!;
-    const leaf = block.leaves[leafWithin(block, key)]!;
+    let found = this.#nearest(key);
+    const { last } = found.leaf;
+    if (old === undefined && last !== undefined && compareKeys(key, last) > 0) {
+      if (found.leaf.count >= LEAF_KEYS && !found.leaf.suspect) {
+        this.#insert(this.#find(key), new Leaf(last, true));
+        found = this.#nearest(key);
+      }
+      found.leaf.last = key;
+    }
+    const { block, leaf } = found;
     block.total = undefined;
     if (old !== undefined) leaf.remove(old);
     if (now !== undefined) leaf.add(now);
@@ -185,7 +226,18 @@ export class DigestTree {
     const behind = this.#blocks[end.block]!.leaves.slice(end.leaf);
     const blocks = blocksOf([...before, ...leaves, ...behind]);
     this.#blocks.splice(from.block, end.block - from.block + 1, ...blocks);
-    this.#index = undefined;
+    this.#moved();
+  }
+
+  /** Cuts leaves that hold nothing at these keys, in order: those that are filled from several places at once. */
+  cutEmpty(keys: readonly string[]): void {
+    for (const key of keys) {
+      const place = this.#find(key);
+      const leaf = this.#blocks[place.block]!.leaves[place.leaf]!;
+      if (leaf.count !== 0 || leaf.last !== leaf.after || this.#boundAfter(place.block, place.leaf) === key)
+        continue;
+      this.#insert(place, new Leaf(key, true));
+    }
   }
 
   /** Joins neighbours that are small together. Those that are to be told apart stay. */
@@ -202,12 +254,14 @@ export class DigestTree {
       if (fits) {
         // A leaf in the list may be the tree's own: its block still counts it until it is replaced.
         last.addSum(leaf);
+        last.last = leaf.last;
+        last.earliest = Math.min(last.earliest, leaf.earliest);
         changed = true;
       } else merged.push(leaf);
     }
     if (!changed) return;
     this.#blocks = blocksOf(merged);
-    this.#index = undefined;
+    this.#moved();
   }
 
   /** The leaves as they are, in a few bytes each. */
@@ -248,10 +302,35 @@ export class DigestTree {
       leaf.proved = (flags & 1) !== 0;
       leaf.suspect = (flags & 2) !== 0;
       leaf.addSum(DigestSum.read(bytes, end - SUM_BYTES));
+      leaf.earliest = 0;
       leaves.push(leaf);
       at = end;
     }
     return leaves.length === 0 ? undefined : new DigestTree(leaves);
+  }
+
+  #nearest(key: string): Found {
+    const near = this.#near;
+    if (near !== undefined && compareKeys(key, near.leaf.after) > 0)
+      if (near.end === undefined || compareKeys(key, near.end) <= 0) return near;
+    const { block, leaf } = this.#find(key);
+    const blockOf = this.#blocks[block]!;
+    this.#near = { block: blockOf, leaf: blockOf.leaves[leaf]!, end: this.#boundAfter(block, leaf) };
+    return this.#near;
+  }
+
+  #moved(): void {
+    this.#index = undefined;
+    this.#near = undefined;
+  }
+
+  /** The leaf comes behind the one at this place. */
+  #insert({ block, leaf }: Place, next: Leaf): void {
+    const leaves = [...this.#blocks[block]!.leaves];
+    next.proved = leaves[leaf]!.proved;
+    leaves.splice(leaf + 1, 0, next);
+    this.#blocks.splice(block, 1, ...blocksOf(leaves));
+    this.#moved();
   }
 
   #find(key: string): Place {

@@ -15,6 +15,7 @@ import type { Core } from './core.js';
 import { type Change, changesOf, decodeRoot, encodeRoot } from './digest-changes.js';
 import { DigestSum } from './digest-sum.js';
 import { DigestTree, LEAF_KEYS_MAX, Leaf } from './digest-tree.js';
+import { endOf } from './entry.js';
 import { digestEntry, type EntryDigest } from './entry-hash.js';
 import { compareKeys } from './key-order.js';
 import { Survey, type SurveyOrder } from './survey.js';
@@ -25,8 +26,9 @@ const META_ROOT = 'digest';
 const META_LEAVES = 'digest-leaves';
 /** Leaves that have grown are cut when the node has been at rest for this long, ms. */
 const GROWN_MS = 250;
-/** A leaf with this many keys is cut although the node is busy. */
+/** A leaf with this many keys is cut although the node is busy, if there was no rest for so long, ms. */
 const LEAF_KEYS_URGENT = 8 * LEAF_KEYS_MAX;
+const URGENT_MS = 30_000;
 /** A survey that failed is tried again after this long, ms. */
 const RETRY_MS = 2_000;
 /** A leaf with a record that was damaged is read anew after this long, or when nothing is lost any more, ms. */
@@ -72,6 +74,8 @@ export class Digest {
   readonly #doubtful = new Set<Leaf>();
   #scans = 0;
   #growthDueAt = Number.NEGATIVE_INFINITY;
+  /** From when on leaves are cut although the node is busy. */
+  #urgentFrom = Number.NEGATIVE_INFINITY;
   #notBefore = Number.NEGATIVE_INFINITY;
 
   constructor(core: Core) {
@@ -84,7 +88,9 @@ export class Digest {
       this.#known = true;
       this.#built = true;
       this.#read = true;
-      for (const leaf of this.#tree.leaves()) leaf.proved = true;
+      const whole = new Leaf('', true);
+      whole.proved = true;
+      this.#tree = new DigestTree([whole]);
     }
   }
 
@@ -151,6 +157,11 @@ export class Digest {
     return false;
   }
 
+  /** Something is known to be wrong with this key's range; unlike `isSuspect`, not while it is merely not read yet. */
+  isDamaged(key: string): boolean {
+    return this.#built ? this.isSuspect(key) : this.#doubt || !this.#known;
+  }
+
   start(): void {
     if (!this.#built) this.#core.timers.set('digest', this.#core.now.mono);
   }
@@ -204,9 +215,10 @@ export class Digest {
     this.#tree.root.addSum(rootDelta);
     if (changes !== undefined) this.#landedMended(changes);
     else {
-      rows.forEach(({ oldDigest, newDigest }, key) => {
+      rows.forEach(({ row, oldDigest, newDigest }, key) => {
         this.#survey?.landed(key, oldDigest, newDigest);
-        this.#change(key, oldDigest, newDigest);
+        const leaf = this.#change(key, oldDigest, newDigest);
+        if (newDigest?.mortal === true) leaf.earliest = Math.min(leaf.earliest, endOf(row)!);
       });
       for (const [key, row] of removals) {
         const old = digestEntry(key, row);
@@ -224,13 +236,23 @@ export class Digest {
     for (const { key, old, now, read, mended } of changes) {
       this.#survey?.landed(key, read, now);
       if (mended !== undefined) this.#recheck(key, mended === 'unknown');
-      if (mended !== 'unknown') this.#change(key, old, now);
+      if (mended === 'unknown') continue;
+      const leaf = this.#change(key, old, now);
+      if (now?.mortal === true) leaf.earliest = 0;
     }
   }
 
-  #change(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): void {
+  #change(key: string, old: EntryDigest | undefined, now: EntryDigest | undefined): Leaf {
     const leaf = this.#tree.changeLeaf(key, old, now);
-    if (leaf.count > LEAF_KEYS_MAX) this.#grown.add(leaf);
+    if (leaf.count <= LEAF_KEYS_MAX) return leaf;
+    if (this.#grown.size === 0) this.#urgentFrom = this.#core.now.mono + URGENT_MS;
+    this.#grown.add(leaf);
+    return leaf;
+  }
+
+  /** The store is about to be filled in order of keys, from each of these on at the same time. */
+  filledFrom(keys: readonly string[]): void {
+    if (this.#built) this.#tree.cutEmpty(keys);
   }
 
   /** The node stops in order: the leaves are stored, for the next start. */
@@ -269,6 +291,7 @@ export class Digest {
   #setDoubtful(key: string): void {
     const leaf = this.#tree.leafOf(key);
     leaf.unknown = true;
+    leaf.last = undefined;
     this.#doubtful.add(leaf);
     this.#notBefore = this.#core.now.mono + RECHECK_MS;
   }
@@ -277,6 +300,8 @@ export class Digest {
   #recheck(key: string, unknown: boolean): void {
     const leaf = this.#tree.leafOf(key);
     if (unknown) leaf.unknown = true;
+    // It is not cut by what is written to it: it is read anew as it is.
+    leaf.last = undefined;
     if (!this.#built) return;
     this.#doubtful.add(leaf);
     const { timers, now } = this.#core;
@@ -340,6 +365,7 @@ export class Digest {
     const whole = new Leaf('');
     whole.addSum(root);
     whole.suspect = doubt;
+    whole.earliest = 0;
     this.#tree = new DigestTree([whole]);
   }
 
@@ -358,15 +384,17 @@ export class Digest {
       break;
     }
     const rested = queue.tail() === undefined && now.mono >= this.#growthDueAt;
+    const urgent = now.mono >= this.#urgentFrom;
     for (const leaf of this.#grown) {
       if (leaf.count <= LEAF_KEYS_MAX || this.#tree.leafAt(leaf.after) !== leaf) {
         this.#grown.delete(leaf);
         continue;
       }
-      if (!rested && leaf.count < LEAF_KEYS_URGENT) continue;
+      if (!rested && !(urgent && leaf.count >= LEAF_KEYS_URGENT)) continue;
       this.#grown.delete(leaf);
       return { after: leaf.after, to: this.#tree.endOfLeafAt(leaf.after), cuts: [] };
     }
+    if (urgent) this.#urgentFrom = now.mono + URGENT_MS;
     if (this.#grown.size > 0) timers.atMost('digest', now.mono + GROWN_MS);
     return undefined;
   }

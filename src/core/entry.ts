@@ -128,21 +128,28 @@ export function isTombstone(row: Row): boolean {
   return row[AT_KIND] === KIND_TOMBSTONE;
 }
 
-/** The millisecond last put into text: stamps given together share it. */
+/** The time last put into text, but for its last byte: stamps given together share it. */
 let textMs = -1;
-let msText = '';
+let textHigh = -1;
+let timeText = '';
 
 export function stampHexOf(row: Row): StampHex {
   const ms = stampMsOf(row);
-  if (ms !== textMs) {
-    msText = toHex(row, AT_STAMP, AT_STAMP + 6);
+  const high = row[AT_STAMP + 6]!;
+  if (ms !== textMs || high !== textHigh) {
+    timeText = toHex(row, AT_STAMP, AT_STAMP + 7);
     textMs = ms;
+    textHigh = high;
   }
-  return msText + HEX[row[AT_STAMP + 6]!]! + HEX[row[AT_STAMP + 7]!]! + idAt(row, AT_STAMP + 8);
+  return timeText + HEX[row[AT_STAMP + 7]!]! + idAt(row, AT_STAMP + 8);
 }
 
 export function stampMsOf(row: Row): number {
   return u32(row, AT_STAMP) * 0x1_0000 + ((row[AT_STAMP + 4]! << 8) | row[AT_STAMP + 5]!);
+}
+
+export function writerOf(row: Row): OriginId {
+  return idAt(row, AT_STAMP + 8);
 }
 
 export function stampCounterOf(row: Row): number {
@@ -153,6 +160,19 @@ export function stampCounterOf(row: Row): number {
 export function expiresAtOf(row: Row): number | undefined {
   if ((row[AT_FLAGS]! & FLAG_EXPIRY) === 0) return undefined;
   return u32(row, HEADER) * 0x1_0000_0000 + u32(row, HEADER + 4);
+}
+
+/** When the entry is over and nothing but a grave, ms since 1970: a deletion by its stamp, others with their expiry; undefined: never. */
+export function endOf(row: Row): number | undefined {
+  const expiresAt = expiresAtOf(row);
+  if (expiresAt === undefined) return isTombstone(row) ? stampMsOf(row) : undefined;
+  return Math.max(expiresAt, stampMsOf(row));
+}
+
+/** Whether garbage collection up to that time takes it. */
+export function isOverBy(row: Row, ms: number): boolean {
+  const end = endOf(row);
+  return end !== undefined && end <= ms;
 }
 
 /** Offset of the value bytes in the row. */

@@ -388,6 +388,7 @@ export class Heal {
     const isSame = isNamedBy(dots, row);
     const batch = queue.batch(1, key.length + row.length);
     queue.put(batch, key, row, current, false, isSame);
+    this.#core.collection.put(row);
     batch.mended.set(key, isSame ? row : undefined);
     const { origin, seq } = dotOf(row);
     this.#merge.seen(batch, origin, seq);

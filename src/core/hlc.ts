@@ -7,8 +7,17 @@
  * instead of wrapping. It refuses to run further ahead of the wall clock than the drift bound; that refusal
  * changes nothing, so the caller may try again later.
  */
-import { toHex, writeHex, writeStamp } from './entry.js';
-import type { OriginId, StampHex } from './types.js';
+import {
+  type StampParts,
+  stampCounterOf,
+  stampHexOf,
+  stampMsOf,
+  toHex,
+  writeHex,
+  writerOf,
+  writeStamp,
+} from './entry.js';
+import type { OriginId, Row, StampHex } from './types.js';
 
 const COUNTER_MAX = 0xffff;
 /** Last millisecond a stamp can hold (year 10889). */
@@ -81,6 +90,27 @@ export function stampToHex(stamp: Uint8Array): StampHex {
   return toHex(stamp, 0, STAMP_BYTES);
 }
 
+/** A stamp as text, or in its parts: a batch has thousands, and text costs more than all else about them. */
+export type GivenStamp = StampHex | StampParts;
+
+export function partsOfStamp(stamp: GivenStamp): StampParts {
+  if (typeof stamp !== 'string') return stamp;
+  const bytes = stampFromHex(stamp);
+  return { ms: stampMs(bytes), counter: stampCounter(bytes), writer: stamp.slice(16) };
+}
+
+export function textOfStamp(stamp: GivenStamp): StampHex {
+  return typeof stamp === 'string' ? stamp : stampToHex(stampBytes(stamp.ms, stamp.counter, stamp.writer));
+}
+
+/** Whether the row bears this stamp. */
+export function hasStamp(row: Row, stamp: GivenStamp): boolean {
+  if (typeof stamp === 'string') return stampHexOf(row) === stamp;
+  return (
+    stampMsOf(row) === stamp.ms && stampCounterOf(row) === stamp.counter && writerOf(row) === stamp.writer
+  );
+}
+
 export function stampFromHex(hex: StampHex): Uint8Array {
   const bytes = new Uint8Array(STAMP_BYTES);
   writeHex(hex, bytes, 0);
@@ -99,9 +129,11 @@ export function stampCounter(stamp: Uint8Array): number {
 }
 
 /** The stamp `count` places after this one, by the same writer: the stamps of one batch are consecutive. */
+export function stampBehind({ ms, counter, writer }: StampParts, count: number): StampParts {
+  const total = counter + count;
+  return { ms: ms + Math.floor(total / (COUNTER_MAX + 1)), counter: total % (COUNTER_MAX + 1), writer };
+}
+
 export function nextStamp(hex: StampHex, count: number): StampHex {
-  const bytes = stampFromHex(hex);
-  const total = stampCounter(bytes) + count;
-  const ms = stampMs(bytes) + Math.floor(total / (COUNTER_MAX + 1));
-  return stampToHex(stampBytes(ms, total % (COUNTER_MAX + 1), hex.slice(16)));
+  return textOfStamp(stampBehind(partsOfStamp(hex), count));
 }

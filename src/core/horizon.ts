@@ -58,6 +58,13 @@ interface StoredHorizon {
   collected: number;
   /** What it held, as asOf, when it founded its cluster, should it have to give way to another one. */
   since?: number | undefined;
+  /** It has not gone on under its origin, and has not met anybody since: its member table may be an old one. */
+  alone?: true;
+}
+
+/** Up to when a store had collected, ms; 0: it had not. */
+export function storedCollected(meta: ReadonlyMap<string, Uint8Array>): number {
+  return decodeMeta<StoredHorizon>(meta.get('horizon'))?.collected ?? 0;
 }
 
 /** What a snapshot's server says of itself, as of the snapshot. */
@@ -101,12 +108,15 @@ export class Horizon {
   #horizon = 0;
   #collected = 0;
   #since: number | undefined;
+  /** Since when it has been in doubt whether it is the only member, monotonic ms. */
+  #aloneSince: number | undefined;
   /** As it is on the disk. */
   #stored: StoredHorizon = { clock: 0, collected: 0 };
   /** Members, and what of them is covered here. */
   readonly #origins = new Map<OriginId, OriginProgress>();
   readonly #heard = new Map<OriginId, Heard>();
   #report = NO_REPORT;
+  #reportedBy = '';
   /** Since when each of them holds the horizon up, monotonic ms: by name and reason. */
   #blockers = new Map<string, { who: string; why: BlockedWhy; since: number }>();
   /** A client's stamp up to here is too old, ms. */
@@ -125,6 +135,7 @@ export class Horizon {
       this.#asOf = stored.asOf;
       this.#collected = stored.collected;
       this.#since = stored.since;
+      if (stored.alone === true) this.doubt();
     } else if (meta.has('node')) this.#asOf = 0;
     this.#advance();
     this.store();
@@ -166,6 +177,8 @@ export class Horizon {
 
   /** What this node says of itself with its beats. */
   get report(): HorizonReport {
+    // It is made by the member table that it is sent with.
+    if (this.#reportedBy !== this.#core.members.hash) this.#state();
     return this.#report;
   }
 
@@ -190,7 +203,13 @@ export class Horizon {
     this.#advance();
     this.#asOf ??= Math.floor(this.#clock);
     this.#since = this.#asOf;
+    this.#aloneSince = undefined;
     this.store();
+  }
+
+  /** This store does not go on where it left off: others may have joined since. */
+  doubt(): void {
+    this.#aloneSince = this.#core.now.mono;
   }
 
   /** Gives way to another founding, or joins: of what happens there nothing is known here. */
@@ -215,6 +234,18 @@ export class Horizon {
     this.store();
   }
 
+  /**
+   * Whoever is the only member as far as it knows takes its own word for everything. A copied folder may be older than
+   * the members that joined, and those look for it: silence for as long as a lease says that there are none.
+   */
+  #mayHaveForgotten(): boolean {
+    const { members, now, options } = this.#core;
+    if (this.#aloneSince === undefined) return false;
+    if (members.active().length === 1 && now.mono - this.#aloneSince < options.leaseMs) return true;
+    this.#aloneSince = undefined;
+    return false;
+  }
+
   /** Whoever becomes ready does so in the batch that stores this: from then on it tells its clock to joiners. */
   store(): void {
     const { queue, identity } = this.#core;
@@ -224,6 +255,7 @@ export class Horizon {
       asOf: this.#asOf,
       collected: this.#collected,
       since: this.#since,
+      ...(this.#aloneSince === undefined ? {} : { alone: true }),
     };
     queue.batch().meta.set('horizon', encodeMeta(next));
     this.#core.afterWritten(() => {
@@ -238,8 +270,12 @@ export class Horizon {
     this.#advance();
     this.#progress(identity.origin).note(this.#told, taken.head(identity.origin));
     this.#evaluate();
-    if (this.#clock > this.#stored.clock - this.#reserveMs / 4) this.store();
     this.#state();
+  }
+
+  /** At the end of a beat: copies are compared with nothing on its way to the disk. */
+  storeIfDue(): void {
+    if (this.#clock > this.#stored.clock - this.#reserveMs / 4) this.store();
   }
 
   // Reports.
@@ -300,7 +336,8 @@ export class Horizon {
       identity.phase === 'ready' &&
       !identity.unmet &&
       members.isMember(identity.origin) &&
-      sealing.standing.proven;
+      sealing.standing.proven &&
+      !this.#mayHaveForgotten();
     const { ended } = sealing;
     let isComplete = isCounted;
     let isSettled = ended !== UNSETTLED;
@@ -320,9 +357,10 @@ export class Horizon {
   }
 
   #state(): void {
-    const { identity, taken, sealing } = this.#core;
+    const { identity, taken, sealing, members } = this.#core;
     const clock = this.#told;
     const { collected } = this.#stored;
+    this.#reportedBy = members.hash;
     this.#report = {
       clock,
       accepted: taken.head(identity.origin),

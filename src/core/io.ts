@@ -11,6 +11,7 @@
  * `dial-failed`; every opened link by one `link-closed`.
  */
 import type { ErrorCode, ErrorDetails } from '../errors.js';
+import type { GivenStamp } from './hlc.js';
 import type { PeerMessage } from './messages.js';
 import type { Dot, OriginId, Records, Row, StampHex, StoreBatch } from './types.js';
 
@@ -20,7 +21,7 @@ export interface LocalOp {
   readonly key: string;
   readonly kind: number;
   readonly value: Uint8Array;
-  readonly stamp?: StampHex;
+  readonly stamp?: GivenStamp;
   /** The entry ends so long after its stamp. Only with a value. */
   readonly ttlMs?: number;
 }
@@ -154,6 +155,13 @@ export type Effect =
     }
   /** Entries whose content changed, now written: refresh caches, tell watchers. */
   | { readonly type: 'changed'; readonly keys: readonly string[]; readonly rows: readonly Row[] }
+  /** Entries that were over have left the store. Nobody is told, since readers saw nothing of them any more. */
+  | { readonly type: 'collected'; readonly keys: readonly string[]; readonly rows: readonly Row[] }
+  /** A hint: most of what lay in these ranges of keys was removed, so that space can be reclaimed there. Needs no answer. */
+  | {
+      readonly type: 'reclaim';
+      readonly ranges: readonly { readonly after: string | null; readonly until: string | null }[];
+    }
   /** A record that was superseded elsewhere is about to leave the store: what it held is to be kept somewhere. */
   | { readonly type: 'set-aside'; readonly key: string; readonly row: Row }
   /** Call back with `tick` at this monotonic time; replaces the previous one. null: nothing is due. */

@@ -59,7 +59,7 @@ export function storedIdentity(
 }
 
 /** Small records of a node that belong to the data rather than to the node: backups have them. */
-export const CARRIED_META: readonly string[] = ['seals', 'horizon'];
+export const CARRIED_META: readonly string[] = ['seals', 'horizon', 'collected'];
 
 /** Where a restored store comes from; kept in it for ever. */
 export interface Restored {
@@ -91,13 +91,12 @@ export function restoredMeta(
     ...{ phase: 'ready', founder: false, unmet: true },
   };
   const members: StoredMembers = { rows: [], removed: [...from.removed] };
-  const horizon = carried.get('horizon');
   return new Map([
     ['node', encodeMeta(node)],
     ['members', encodeMeta(members)],
     ['restored', encodeMeta(restored)],
     ['seals', restoredSeals(carried.get('seals'))],
-    ...(horizon === undefined ? [] : ([['horizon', horizon]] as const)),
+    ...[...carried].filter(([name]) => name === 'horizon' || name === 'collected'),
   ]);
 }
 
@@ -203,8 +202,8 @@ export class Lifecycle {
 
   /** A seed answered, vanished, or turned out to be this node: perhaps all are new. */
   seedsAre(state: { unknown: number; newcomers: readonly Peer[] }): void {
-    const { identity, now, timers } = this.#core;
-    if (identity.uid !== '' || identity.phase !== 'new') return;
+    const { identity, now, timers, config } = this.#core;
+    if (identity.uid !== '' || identity.phase !== 'new' || config.mustRejoin === true) return;
     if (state.unknown > 0 || state.newcomers.some((peer) => peer.origin < identity.origin)) {
       this.#quietSince = undefined;
       return;
@@ -306,7 +305,10 @@ export class Lifecycle {
     members.merge([row], []);
     this.storeMembers();
     // Whoever bore the name meanwhile was asked in this node's place.
-    if (old !== undefined && old.origin !== identity.origin) this.#core.sealing.doubt();
+    if (old !== undefined && old.origin !== identity.origin) {
+      this.#core.sealing.doubt();
+      this.#core.horizon.doubt();
+    }
     return row;
   }
 
@@ -357,6 +359,7 @@ export class Lifecycle {
     identity.founder = false;
     this.#core.sealing.adopted();
     this.#core.horizon.adopted();
+    this.#core.collection.reset();
     this.publishSelf();
     this.#store();
     this.#core.emit({ type: 'state' });

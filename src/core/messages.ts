@@ -253,6 +253,9 @@ export interface DigestRoot {
   readonly vectorHash: string;
   /** As `DigestSum` writes it. */
   readonly root: Uint8Array;
+  /** Entries that end up to there may have been collected, and whether all of them were (collection.ts). */
+  readonly collected: number;
+  readonly swept: boolean;
 }
 
 /** Keys above `after`, up to and including `to`. Empty: from the first one on; null: to the last one. */
@@ -281,6 +284,8 @@ export interface AskEntries extends KeySpan {
   readonly question: number;
   /** Whole records, rather than what tells them apart. */
   readonly full: boolean;
+  /** Entries that ended up to there may have been collected at the asker. */
+  readonly collected: number;
   readonly keys: readonly string[];
 }
 
@@ -294,6 +299,8 @@ export interface Entries {
   /** False: not now. */
   readonly answered: boolean;
   readonly reached: string | null;
+  /** The same of the answerer. Items of what ended up to the greater of the two bear a mark. */
+  readonly collected: number;
   readonly keys: readonly string[];
   /** One for each key, as reconcile-item.ts has them; empty when `rows` has records. */
   readonly items: readonly Uint8Array[];

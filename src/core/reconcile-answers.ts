@@ -51,7 +51,7 @@ export class ReconcileAnswers {
     if (!this.#mayAnswer(peer) || keys.length > this.#core.options.reconcileEntriesMax)
       return this.#entries(peer, question, false);
     if (keys.length === 0) return this.#ofRange(peer, message);
-    return full ? this.#records(peer, question, keys) : this.#itemsOf(peer, question, keys);
+    return full ? this.#records(peer, question, keys) : this.#itemsOf(peer, message);
   }
 
   #mayAnswer(peer: Peer): boolean {
@@ -82,7 +82,8 @@ export class ReconcileAnswers {
     if (!ordered) then(false);
   }
 
-  #ofRange(peer: Peer, { question, after, to }: AskEntries): void {
+  #ofRange(peer: Peer, { question, after, to, collected }: AskEntries): void {
+    const cut = Math.max(collected, this.#core.collection.begun);
     const reached = this.#reachOf({ after, to });
     const span: KeySpan = { after, to: reached ?? to };
     const keys: string[] = [];
@@ -92,7 +93,7 @@ export class ReconcileAnswers {
       this.#busy.delete(peer);
       // What is there of a lost record says nothing, and neither does its absence: whoever asks for the key hears so.
       const sound = keys.flatMap((key, i) => (this.#core.heal.isLost(key) ? [] : [i]));
-      const items = sound.map((i) => itemOf(keys[i]!, rows[i], this.#digest.isSuspect(keys[i]!)));
+      const items = sound.map((i) => itemOf(keys[i]!, rows[i], this.#digest.isSuspect(keys[i]!), cut));
       this.#entries(peer, question, answered, { reached, keys: sound.map((i) => keys[i]!), items });
     };
     const ordered = this.#digest.order({
@@ -125,11 +126,12 @@ export class ReconcileAnswers {
     return null;
   }
 
-  #itemsOf(peer: Peer, question: number, keys: readonly string[]): void {
+  #itemsOf(peer: Peer, { question, keys, collected }: AskEntries): void {
+    const cut = Math.max(collected, this.#core.collection.begun);
     const items = keys.map((key) => {
       const row = this.#row(key);
       if (row === DAMAGED) return itemOf(key, undefined, true);
-      return itemOf(key, row, this.#digest.isSuspect(key));
+      return itemOf(key, row, this.#digest.isSuspect(key), cut);
     });
     this.#entries(peer, question, true, { keys, items });
   }
@@ -170,6 +172,7 @@ export class ReconcileAnswers {
   ): void {
     if (!this.#core.peers.has(peer.link)) return;
     const { reached = null, keys = [], items = [], rows = [] } = answered ? what : {};
-    this.#core.send(peer, { type: 'entries', question, answered, reached, keys, items, rows });
+    const { begun: collected } = this.#core.collection;
+    this.#core.send(peer, { type: 'entries', question, answered, reached, collected, keys, items, rows });
   }
 }

@@ -2,11 +2,12 @@
  * What tells two members' records of one key apart without their values: 1 byte of flags, then, if there is a
  * record, the 32 bytes that follow the checksum in a row (kind, flags, stamp, dot) and the 16 of its hash.
  */
-import { compareBytes, toHex } from './entry.js';
+import { compareBytes, isOverBy, toHex } from './entry.js';
 import { digestEntry } from './entry-hash.js';
 import type { OriginId, Row, StampHex } from './types.js';
 
 const FLAG_SUSPECT = 1;
+const FLAG_OVER = 2;
 const AT_HEADER = 1;
 const HEADER_BYTES = 32;
 const AT_HASH = AT_HEADER + HEADER_BYTES;
@@ -24,9 +25,10 @@ export function isItem(bytes: Uint8Array): boolean {
 }
 
 /** `suspect`: its sender has evidence of damage there, so that what it says is no vote. */
-export function itemOf(key: string, row: Row | undefined, suspect: boolean): Item {
+/** `cut`: the entry is marked if garbage collection up to there takes it. */
+export function itemOf(key: string, row: Row | undefined, suspect = false, cut = 0): Item {
   const item = new Uint8Array(row === undefined ? 1 : ITEM_BYTES);
-  item[0] = suspect ? FLAG_SUSPECT : 0;
+  item[0] = (suspect ? FLAG_SUSPECT : 0) | (row !== undefined && isOverBy(row, cut) ? FLAG_OVER : 0);
   if (row === undefined) return item;
   item.set(row.subarray(4, 4 + HEADER_BYTES), AT_HEADER);
   const { a, b, c, d } = digestEntry(key, row);
@@ -38,6 +40,11 @@ export function itemOf(key: string, row: Row | undefined, suspect: boolean): Ite
 
 export function isSuspect(item: Item): boolean {
   return (item[0]! & FLAG_SUSPECT) !== 0;
+}
+
+/** One of the two members may have collected it: its absence says the same. */
+export function isOver(item: Item): boolean {
+  return (item[0]! & FLAG_OVER) !== 0;
 }
 
 export function isPresent(item: Item): boolean {

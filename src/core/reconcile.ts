@@ -14,6 +14,10 @@
  * (reconcile-rule.ts), never by union. A difference counts only if the dot is at or below the other's head as it was
  * known before the question: what is above comes by itself. So nothing has to stand still while two members compare.
  *
+ * Garbage collection (collection.ts) takes mortal entries at one member before another. Their sums are compared, and
+ * roots prove anything, only between members that have swept up to the same cut; of entries those that ended before
+ * the greater cut of the two count as much as their absence. Otherwise what one of the two has collected would be spread.
+ *
  * One comparison at a time, a cap on what it fetches a second, and live traffic first. A peer that still differs is
  * tried again ever more rarely.
  */
@@ -21,6 +25,7 @@ import type { Core } from './core.js';
 import type { Digest } from './digest.js';
 import { DigestSum } from './digest-sum.js';
 import type { Leaf } from './digest-tree.js';
+import { isOverBy } from './entry.js';
 import { DAMAGED } from './heal.js';
 import { compareKeys } from './key-order.js';
 import type { DigestRoot, Entries, KeySpan, PeerMessage, Sums } from './messages.js';
@@ -28,6 +33,7 @@ import type { Peer } from './peer.js';
 import {
   compareItemStamps,
   type Item,
+  isOver,
   isPresent,
   isSuspect,
   itemOf,
@@ -55,8 +61,9 @@ interface PeerState {
   beats: number;
   /** When roots were last equal, monotonic ms. */
   provedAt: number | undefined;
-  /** Its root was unequal when last heard. */
+  /** Its root was unequal when last heard; `mortal`: as to entries that may be collected, too. */
   differs: boolean;
+  mortal: boolean;
   /** The unequal pair counted last. */
   counted: string;
   notBefore: number;
@@ -72,6 +79,8 @@ interface Question {
 
 interface Run {
   readonly peer: Peer;
+  /** Both had swept up to the same cut, so that mortal entries are compared, too. */
+  readonly mortal: boolean;
   /** To be compared by their digests, the first ones last. */
   readonly spans: KeySpan[];
   /** Known to differ: to be compared entry by entry. */
@@ -150,7 +159,14 @@ export class Reconcile {
     if (!this.#core.sealing.standing.mayCompare(peer)) return;
     const state = this.#state(peer);
     const theirs = DigestSum.read(message.root);
-    if (!theirs.equals(this.#digest.tree.root)) return this.#mismatch(peer, state, theirs);
+    this.#core.collection.follow(message.collected);
+    const mortal = this.#core.collection.isLevelWith(message.collected, message.swept);
+    if (!theirs.equals(this.#digest.tree.root, mortal)) {
+      state.mortal = mortal;
+      return this.#mismatch(peer, state, theirs);
+    }
+    // Half a proof is none; the other half follows when both have swept equally far.
+    if (!mortal) return;
     state.provedAt = now.mono;
     state.differs = false;
     state.pauseMs = 0;
@@ -191,18 +207,21 @@ export class Reconcile {
 
   #isAtRest(): boolean {
     const { identity, queue } = this.#core;
-    return identity.phase === 'ready' && this.#digest.isSettled && queue.tail() === undefined;
+    return identity.phase === 'ready' && this.#digest.isSettled && queue.isQuiet;
   }
 
   #pair(): string {
-    return this.#core.written.hash + this.#digest.tree.root.hex;
+    const { begun, isSwept } = this.#core.collection;
+    return `${this.#core.written.hash}${this.#digest.tree.root.hex}${begun}${isSwept}`;
   }
 
   #sendRoot(peer: Peer, state: PeerState): void {
     state.sent = this.#pair();
     state.beats = 0;
     const { hash } = this.#core.written;
-    this.#core.send(peer, { type: 'digest-root', vectorHash: hash, root: this.#digest.tree.root.bytes() });
+    const { begun: collected, isSwept: swept } = this.#core.collection;
+    const root = this.#digest.tree.root.bytes();
+    this.#core.send(peer, { type: 'digest-root', vectorHash: hash, root, collected, swept });
   }
 
   #mismatch(peer: Peer, state: PeerState, theirs: DigestSum): void {
@@ -243,7 +262,7 @@ export class Reconcile {
     for (const [peer, state] of this.#states) {
       if (!state.differs || state.notBefore > now.mono || peer.congested) continue;
       const spans = this.#split({ after: '', to: null });
-      this.#run = { peer, spans, lists: [], nextAt: now.mono, busy: false };
+      this.#run = { peer, mortal: state.mortal, spans, lists: [], nextAt: now.mono, busy: false };
       for (const [key, name] of this.#disputed) if (name === peer.name) this.#disputed.delete(key);
       this.#core.log('info', 'reconcile', { peer: peer.name });
       return this.#step(this.#run);
@@ -293,7 +312,7 @@ export class Reconcile {
         if (answer?.type !== 'sums' || answer.sums.length !== spans.length)
           return this.#end(run, 'no answer');
         spans.forEach((span, i) => {
-          if (ours[i]?.equals(DigestSum.read(answer.sums[i]!)) === true) return;
+          if (ours[i]?.equals(DigestSum.read(answer.sums[i]!), run.mortal) === true) return;
           const parts = this.#split(span);
           if (parts.length > 1) run.spans.push(...parts);
           else run.lists.push(span);
@@ -319,11 +338,15 @@ export class Reconcile {
     const { peer } = run;
     // What it claimed before it is asked: a later claim may cover what the answer was too early for.
     const heads = this.#core.sealing.above(new Map(peer.vector.heads()));
+    const { begun: collected } = this.#core.collection;
     const mine: string[] = [];
     let theirs: Entries | undefined;
     let read = false;
     const both = (): void => {
-      if (theirs !== undefined && read && this.#run === run) this.#diff(run, span, { theirs, mine, heads });
+      if (theirs === undefined || !read || this.#run !== run) return;
+      // What was left out on one side would be missed on the other.
+      if (this.#core.collection.begun !== collected) return this.#end(run, 'more was collected meanwhile');
+      this.#diff(run, span, { theirs, mine, heads });
     };
     const ordered = this.#digest.order({
       after: span.after,
@@ -341,7 +364,7 @@ export class Reconcile {
     if (!ordered) return this.#end(run, 'too many surveys');
     this.#ask(
       peer,
-      (question) => ({ type: 'ask-entries', question, full: false, ...span, keys: [] }),
+      (question) => ({ type: 'ask-entries', question, full: false, collected, ...span, keys: [] }),
       (answer) => {
         if (answer?.type !== 'entries' || !answer.answered) return this.#end(run, 'no answer');
         theirs = answer;
@@ -358,6 +381,7 @@ export class Reconcile {
     const { written, queue, options, sealing } = this.#core;
     const { theirs, mine, heads } = lists;
     const { reached } = theirs;
+    const cut = Math.max(this.#core.collection.begun, theirs.collected);
     if (reached !== null) run.lists.push({ after: reached, to: span.to });
     const fetch: string[] = [];
     const conflicts: Conflict[] = [];
@@ -375,19 +399,20 @@ export class Reconcile {
         return;
       }
       if (row === undefined) {
+        if (isOver(item)) return;
         const votes = { holds: isSuspect(item) ? 0 : 1, lacks: this.#digest.isSuspect(key) ? 0 : 1 };
         conflicts.push({ key, item, mine: false, votes });
         return;
       }
-      const own = itemOf(key, row, false);
+      const own = itemOf(key, row);
       if (!sameEntry(own, item) && compareItemStamps(item, own) >= 0) fetch.push(key);
     });
     for (const key of mine) {
       if (told.has(key) || queue.isRemoving(key) || (reached !== null && compareKeys(key, reached) > 0))
         continue;
       const row = this.#core.current(key);
-      if (row === undefined || row === DAMAGED) continue;
-      const item = itemOf(key, row, false);
+      if (row === undefined || row === DAMAGED || isOverBy(row, cut)) continue;
+      const item = itemOf(key, row);
       if ((heads.get(itemOrigin(item)) ?? 0) < itemSeq(item)) continue;
       const votes = { holds: this.#digest.isSuspect(key) ? 0 : 1, lacks: 0 };
       conflicts.push({ key, item, mine: true, votes });
@@ -411,7 +436,7 @@ export class Reconcile {
     for (const peer of voters) {
       const heads = this.#core.sealing.above(new Map(peer.vector.heads()));
       const isAsked = ({ mine }: Conflict): boolean => mine || peer !== run.peer;
-      this.#ask(peer, askKeys(keys, false), (answer) => {
+      this.#ask(peer, askKeys(keys, false, this.#core.collection.begun), (answer) => {
         if (answer?.type === 'entries' && answer.items.length === keys.length)
           for (const [i, conflict] of conflicts.entries())
             if (isAsked(conflict)) count(conflict, answer.items[i]!, heads);
@@ -444,7 +469,7 @@ export class Reconcile {
     const { queue, counters } = this.#core;
     const row = this.#core.current(key);
     if (row === undefined || row === DAMAGED || queue.pending(key) !== undefined) return false;
-    if (!sameEntry(itemOf(key, row, false), item)) return false;
+    if (!sameEntry(itemOf(key, row), item)) return false;
     counters.recordsSetAside += 1;
     this.#core.emit({ type: 'set-aside', key, row });
     queue.remove(key, row);
@@ -455,7 +480,7 @@ export class Reconcile {
     const { counters } = this.#core;
     if (keys.length === 0) return this.#next(run);
     const part = keys.slice(0, this.#core.options.reconcileEntriesMax);
-    this.#ask(run.peer, askKeys(part, true), (answer) => {
+    this.#ask(run.peer, askKeys(part, true, this.#core.collection.begun), (answer) => {
       if (this.#run !== run) return;
       if (answer?.type !== 'entries' || !answer.answered) return this.#end(run, 'no answer');
       if (this.#merge.isTooFarAhead(answer.rows)) return this.#end(run, 'a stamp is too far ahead');
@@ -463,7 +488,7 @@ export class Reconcile {
       const before = counters.recordsApplied;
       answer.keys.forEach((key, i) => {
         if (!wanted.has(key)) return;
-        if (this.#merge.record(key, answer.rows[i]!))
+        if (this.#merge.record(key, answer.rows[i]!, true))
           this.#core.log('info', 'record-repaired', { key, peer: run.peer.name });
       });
       counters.recordsRepaired += counters.recordsApplied - before;
@@ -499,6 +524,7 @@ export class Reconcile {
         beats: 0,
         provedAt: undefined,
         differs: false,
+        mortal: false,
         counted: '',
         notBefore: Number.NEGATIVE_INFINITY,
         pauseMs: 0,
@@ -509,14 +535,18 @@ export class Reconcile {
   }
 }
 
-function askKeys(keys: readonly string[], full: boolean): (question: number) => PeerMessage {
-  return (question) => ({ type: 'ask-entries', question, full, after: '', to: null, keys });
+function askKeys(
+  keys: readonly string[],
+  full: boolean,
+  collected: number,
+): (question: number) => PeerMessage {
+  return (question) => ({ type: 'ask-entries', question, full, collected, after: '', to: null, keys });
 }
 
 /** What this member says of a record that one of the two lacks. */
 function count({ item, votes }: Conflict, theirs: Item, heads: ReadonlyMap<OriginId, number>): void {
   if (isSuspect(theirs)) return;
-  if (isPresent(theirs)) {
+  if (isPresent(theirs) && !isOver(theirs)) {
     if (compareItemStamps(theirs, item) >= 0) votes.holds += 1;
   } else if ((heads.get(itemOrigin(item)) ?? 0) >= itemSeq(item)) votes.lacks += 1;
 }

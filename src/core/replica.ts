@@ -9,6 +9,7 @@ import { isReadmeshError, ReadmeshError } from '../errors.js';
 import type { CoreOptions } from '../options.js';
 import { Acknowledgements } from './acknowledgements.js';
 import type { BootstrapProgress } from './bootstrap.js';
+import { Collection } from './collection.js';
 import type { Core, Counters, Identity, ReplicaConfig, ReplicaDeps, TimerName } from './core.js';
 import { Digest, type DigestView } from './digest.js';
 import { asDeleted } from './entry.js';
@@ -62,6 +63,8 @@ const NO_COUNTS: Counters = {
   recordsRepaired: 0,
   recordsSetAside: 0,
   recordsDisputed: 0,
+  recordsCollected: 0,
+  recordsOutdated: 0,
   damageFound: 0,
   damageHealed: 0,
   recordsLost: 0,
@@ -111,6 +114,7 @@ export class ReplicaCore implements Core {
   readonly members = new MemberTable();
   readonly sealing: Sealing;
   readonly horizon: Horizon = new Horizon(this);
+  readonly collection: Collection;
   readonly exclusion: Exclusion = new Exclusion(this);
   readonly detector: FailureDetector;
   readonly timers = new Timers<TimerName>();
@@ -162,11 +166,15 @@ export class ReplicaCore implements Core {
         this.#lifecycle.rebuild();
       },
       onDoubt: () => this.#sessions.restart(),
-      root: () => (this.#digest.built && !this.#digest.view.doubt ? this.#digest.view.root : ''),
+      root: () =>
+        this.#digest.built && !this.#digest.view.doubt && this.collection.isSwept
+          ? this.#digest.view.root
+          : '',
     });
     const merge = new Merge(this);
     this.#digest = new Digest(this);
     this.heal = new Heal(this, this.#digest, merge);
+    this.collection = new Collection(this, this.#digest);
     this.#healAnswers = new HealAnswers(this, this.#digest);
     this.#reconcile = new Reconcile(this, this.#digest, merge);
     this.#answers = new ReconcileAnswers(this, this.#digest);
@@ -184,7 +192,7 @@ export class ReplicaCore implements Core {
     this.#gossip = new Gossip(this, this.#lifecycle, this.#links, this.#trees, (peer) =>
       this.#replication.resend(peer),
     );
-    this.#sessions = new Sessions(this, this.#lifecycle, merge, this.#trees);
+    this.#sessions = new Sessions(this, this.#lifecycle, merge, this.#trees, this.#digest);
   }
 
   /** One input in, all its effects out. `now` never goes back in `mono`. */
@@ -482,8 +490,10 @@ export class ReplicaCore implements Core {
     for (const timer of this.timers.take(this.now.mono)) {
       if (timer === 'beat') {
         this.#gossip.beat();
+        this.collection.evaluate();
         this.#reconcile.beat();
         this.#offers.sweep();
+        this.horizon.storeIfDue();
       } else if (timer === 'announce') this.#gossip.announce();
       else if (timer === 'pulses') this.#gossip.relayPulses();
       else if (timer === 'offers') this.#offers.tick();
@@ -494,6 +504,7 @@ export class ReplicaCore implements Core {
       else if (timer === 'digest') this.#digest.tick();
       else if (timer === 'reconcile') this.#reconcile.tick();
       else if (timer === 'heal') this.heal.evaluate();
+      else if (timer === 'collection') this.collection.evaluate();
       else if (timer === 'acks') {
         const next = this.acks.expire(this.now.mono);
         if (next !== undefined) this.timers.atMost('acks', next);
@@ -649,6 +660,7 @@ export class ReplicaCore implements Core {
     this.sealing.rewrite();
     this.horizon.store();
     this.#digest.rewrite();
+    this.collection.rewrite();
     this.#storedHlc = { ms: 0, counter: 0 };
   }
 
@@ -700,6 +712,11 @@ export class ReplicaCore implements Core {
   }
 
   #tellChanges(batch: Batch): void {
+    if (batch.collects) {
+      const { removals } = batch;
+      this.emit({ type: 'collected', keys: [...removals.keys()], rows: [...removals.values()] });
+      return;
+    }
     const most = batch.rows.size + batch.removals.size;
     const keys = new Array<string>(most);
     const rows = new Array<Row>(most);

@@ -22,18 +22,18 @@ import {
   makeLocalRow,
   makeMortalRow,
   NO_VALUE,
+  type StampParts,
   stampCounterOf,
-  stampHexOf,
   stampMsOf,
 } from './entry.js';
 import { DAMAGED } from './heal.js';
-import { stampCounter, stampFromHex, stampMs } from './hlc.js';
+import { type GivenStamp, hasStamp, partsOfStamp } from './hlc.js';
 import type { LocalOp, LocalWrite } from './io.js';
 import type { Push } from './messages.js';
 import type { Offers } from './offers.js';
 import type { Peer } from './peer.js';
 import type { Trees } from './trees.js';
-import type { OriginId, Records, Row, StampHex } from './types.js';
+import type { OriginId, Records, Row } from './types.js';
 import type { Batch } from './write-queue.js';
 
 /** A frame is sent again this long after it was seen to be out, ms: its acknowledgement is not merely on its way. */
@@ -70,15 +70,19 @@ export class Merge {
     return lost;
   }
 
-  /** False: the record of the key is lost. */
-  record(key: string, row: Row): boolean {
+  /** False: the record of the key is lost. `wanted`: its absence here was found to be a loss. */
+  record(key: string, row: Row, wanted = false): boolean {
     const core = this.#core;
+    const { collection } = core;
     core.counters.recordsReceived += 1;
     let current = core.current(key);
     if (current === DAMAGED) {
       core.heal.damaged(key);
       if (!core.heal.surpasses(key, stampMsOf(row), stampCounterOf(row))) return false;
       current = core.heal.remains(key);
+    } else if (current === undefined && collection.hasBegun && collection.isPast(key, row, wanted)) {
+      core.counters.recordsOutdated += 1;
+      return true;
     }
     if (current !== undefined && compareRows(row, current) <= 0) return true;
     const quiet = current !== undefined && compareEntries(row, current) === 0;
@@ -88,6 +92,7 @@ export class Merge {
     const { origin, seq } = dotOf(row);
     this.seen(batch, origin, seq);
     core.counters.recordsApplied += 1;
+    if (collection.hasBegun) collection.put(row);
     if (core.heal.lost > 0) core.heal.replaced(key, row, batch);
     return true;
   }
@@ -137,6 +142,9 @@ export class Replication {
   readonly #acks: Acknowledgements;
   readonly #trees: Trees;
   readonly #offers: Offers;
+  /** Of the write at hand: made anew for each they would be garbage. */
+  readonly #lastStamp = { ms: 0, counter: 0, writer: '' };
+  readonly #nextDot = { origin: '', seq: 0 };
 
   constructor(core: Core, merge: Merge, trees: Trees, offers: Offers) {
     this.#core = core;
@@ -158,18 +166,18 @@ export class Replication {
     const batch = queue.batch(write.ops.length, bytes);
     let superseded = false;
     let answer: Row = NO_VALUE;
-    let givenStamp: StampHex | undefined;
+    let givenStamp: GivenStamp | undefined;
     for (const op of write.ops) {
       answer = this.#applyNext(batch, op, op !== write.ops[0]);
       givenStamp = op.stamp;
       // A stamp that this node gave is only known from the record that won, or is that of the one that covers it.
-      superseded ||= givenStamp !== undefined && givenStamp !== stampHexOf(answer);
+      superseded ||= givenStamp !== undefined && !hasStamp(answer, givenStamp);
     }
     const pending: PendingWrite = {
       id: write.id,
       needed: write.replicas ?? (core.members.active().length > 1 ? 2 : 1),
       fsync: write.fsync ?? true,
-      deadline: now.mono + (write.timeoutMs ?? options.ackTimeoutMs),
+      deadline: Math.ceil(now.mono + (write.timeoutMs ?? options.ackTimeoutMs)),
       givenStamp,
       row: answer,
       superseded,
@@ -284,16 +292,14 @@ export class Replication {
         `this host's clock is ${hlc.ms - now.wall} ms behind a stamp already given: correct the clock, then retry`,
       );
     const { heal, horizon } = this.#core;
-    if (Math.max(now.wall, hlc.ms) <= horizon.floor)
-      throw new ReadmeshError('CLOCK_SKEW', horizon.setBackText);
     for (const op of heal.lost > 0 ? write.ops : [])
       if (op.stamp !== undefined && heal.isLost(op.key)) {
-        const stamp = stampFromHex(op.stamp);
-        if (!heal.surpasses(op.key, stampMs(stamp), stampCounter(stamp))) throw damagedKey(op.key);
+        const { ms, counter } = partsOfStamp(op.stamp);
+        if (!heal.surpasses(op.key, ms, counter)) throw damagedKey(op.key);
       }
     for (const op of write.ops) {
       if (op.stamp === undefined) continue;
-      const ms = stampMs(stampFromHex(op.stamp));
+      const { ms } = partsOfStamp(op.stamp);
       if (ms - now.wall > options.maxClockDriftMs)
         throw new ReadmeshError(
           'FUTURE_STAMP',
@@ -334,18 +340,10 @@ export class Replication {
     const { hlc, identity, taken, queue, deps } = core;
     const { key, kind, value } = op;
     const { origin } = identity;
-    let { ms, counter } = hlc;
-    let writer = origin;
-    if (op.stamp === undefined) {
-      // `admit` left the clock within bounds; the few steps of one batch may still carry it past them.
-      if (!hlc.tick(core.now.wall)) hlc.receive(hlc.ms + 1, 0);
-      ({ ms, counter } = hlc);
-    } else {
-      const given = stampFromHex(op.stamp);
-      ms = stampMs(given);
-      counter = stampCounter(given);
-      writer = op.stamp.slice(16);
-    }
+    // `admit` left the clock within bounds; the few steps of one batch may still carry it past them.
+    if (op.stamp === undefined && !hlc.tick(core.now.wall)) hlc.receive(hlc.ms + 1, 0);
+    const stamp = op.stamp === undefined ? this.#ownStamp() : partsOfStamp(op.stamp);
+    const { ms, counter } = stamp;
     let current = core.current(key);
     if (current === DAMAGED) {
       core.heal.damaged(key);
@@ -354,8 +352,9 @@ export class Replication {
       current = core.heal.remains(key);
     }
     const seq = taken.head(origin) + 1;
-    const stamp = { ms, counter, writer };
-    const dot = { origin, seq };
+    const dot = this.#nextDot;
+    dot.origin = origin;
+    dot.seq = seq;
     const row =
       op.ttlMs === undefined
         ? makeLocalRow(key, kind, stamp, dot, value, deps.checksum)
@@ -374,6 +373,16 @@ export class Replication {
     queue.put(batch, key, row, current, true, false);
     if (core.heal.lost > 0) core.heal.replaced(key, row, batch);
     return row;
+  }
+
+  /** The clock's present stamp, valid until the next call. */
+  #ownStamp(): StampParts {
+    const { hlc, identity } = this.#core;
+    const stamp = this.#lastStamp;
+    stamp.ms = hlc.ms;
+    stamp.counter = hlc.counter;
+    stamp.writer = identity.origin;
+    return stamp;
   }
 
   #frameOf(batch: Batch, frame: number): Push {

@@ -10,6 +10,7 @@ import { Asking } from './asking.js';
 import { Bootstrap, type BootstrapProgress } from './bootstrap.js';
 import { CatchUp } from './catch-up.js';
 import type { Core } from './core.js';
+import type { Digest } from './digest.js';
 import type { Lifecycle } from './lifecycle.js';
 import type {
   Chunk,
@@ -33,12 +34,12 @@ export class Sessions {
   readonly #catchUp: CatchUp;
   readonly #bootstrap: Bootstrap;
 
-  constructor(core: Core, lifecycle: Lifecycle, merge: Merge, trees: Trees) {
+  constructor(core: Core, lifecycle: Lifecycle, merge: Merge, trees: Trees, digest: Digest) {
     this.#core = core;
     this.serving = new Serving(core, trees);
     this.#asking = new Asking(core, merge);
     this.#catchUp = new CatchUp(core, this.#asking, merge);
-    this.#bootstrap = new Bootstrap(core, this.#asking, merge, lifecycle);
+    this.#bootstrap = new Bootstrap(core, this.#asking, merge, lifecycle, digest);
   }
 
   get progress(): BootstrapProgress | undefined {

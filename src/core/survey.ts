@@ -16,6 +16,7 @@
 import type { Core } from './core.js';
 import { DigestSum } from './digest-sum.js';
 import { LEAF_KEYS, Leaf, leafIndex } from './digest-tree.js';
+import { endOf } from './entry.js';
 import { digestEntry, type EntryDigest } from './entry-hash.js';
 import { compareKeys } from './key-order.js';
 import type { Records, Row } from './types.js';
@@ -74,7 +75,7 @@ export class Survey {
     this.#end = end;
     this.#position = order.after;
     this.#sliceFrom = order.after;
-    this.leaves = [new Leaf(order.after)];
+    this.leaves = [new Leaf(order.after, true)];
     this.#openSlice();
   }
 
@@ -101,7 +102,7 @@ export class Survey {
       if (!summed) return;
       const leaf = this.#leafOf(key);
       if (old !== undefined) leaf.remove(old);
-      if (now !== undefined) leaf.add(now);
+      if (now !== undefined) leaf.put(key, now);
       return;
     }
     if (summed && old !== undefined && !this.#touched.has(key)) this.#leafOf(key).remove(old);
@@ -160,7 +161,8 @@ export class Survey {
     this.order.onRow?.(key, row);
     // Most slices see no write; looking a key up would hash it.
     if (this.#touched.size > 0 && this.#touched.has(key)) return;
-    this.leaves.at(-1)!.add(digestEntry(key, row));
+    const digest = digestEntry(key, row);
+    this.leaves.at(-1)!.put(key, digest, digest.mortal ? endOf(row) : undefined);
   }
 
   #cutBelow(key: string | undefined): void {
@@ -173,7 +175,7 @@ export class Survey {
   }
 
   #startLeaf(after: string): void {
-    this.leaves.push(new Leaf(after));
+    this.leaves.push(new Leaf(after, true));
     this.#leafRows = 0;
   }
 
@@ -198,7 +200,8 @@ export class Survey {
   #closeSlice(last: boolean): void {
     if (last) this.#cutBelow(undefined);
     for (const [key, now] of this.#touched)
-      if (now !== undefined && (last || compareKeys(key, this.#position) <= 0)) this.#leafOf(key).add(now);
+      if (now !== undefined && (last || compareKeys(key, this.#position) <= 0))
+        this.#leafOf(key).put(key, now);
     this.#touched.clear();
     this.#stopScan();
     if (!last) return this.#openSlice();

@@ -63,6 +63,8 @@ export interface StoreBatch {
   readonly rows: ReadonlyMap<string, BatchRow>;
   /** Records that go without a successor, as they lie in the store: entry and dot row. Their keys are not in `rows`. */
   readonly removals?: ReadonlyMap<string, Row>;
+  /** They are entries that were over, whose time has come. */
+  readonly collects?: boolean;
   /** Heads that changed, with their new value. */
   readonly heads: ReadonlyMap<OriginId, number>;
   /** Origins whose head is removed; their records stay. */

@@ -61,6 +61,8 @@ export class Batch implements StoreBatch {
   readonly covers = new Map<string, Row>();
   /** The store was told of it while it waited. */
   announced = false;
+  /** `removals` are entries that were over: nobody is told that they are gone. */
+  collects = false;
   /** Run in order once the batch is written. Dropped when it failed. */
   readonly whenWritten: (() => void)[] = [];
 
@@ -129,6 +131,11 @@ export class WriteQueue {
     return this.#waiting.at(-1) ?? this.#inFlight;
   }
 
+  /** Nothing is on its way that changes entries or the vector: at most small records of the node. */
+  get isQuiet(): boolean {
+    return (this.#inFlight === undefined || isSmall(this.#inFlight)) && this.#waiting.every(isSmall);
+  }
+
   /** `current`: the row of the key that this one wins over, pending or stored. */
   put(batch: Batch, key: string, row: Row, current: Row | undefined, own: boolean, quiet: boolean): void {
     const inBatch = batch.rows.get(key);
@@ -165,12 +172,28 @@ export class WriteQueue {
     if (this.#known?.isFull === true) this.#known = undefined;
   }
 
-  /** The record goes from the store, in a batch of its own. Nothing newer of the key may be pending. */
+  /**
+   * The record goes from the store, in a batch of its own: what is put under the key later goes into a later one.
+   * Nothing newer of the key may be pending.
+   */
   remove(key: string, row: Row): void {
+    this.#removeAll([[key, row]]);
+  }
+
+  /** The same for entries that are over: nobody is told that they are gone. */
+  collect(removals: readonly (readonly [key: string, row: Row])[]): void {
+    this.#removeAll(removals).collects = true;
+  }
+
+  #removeAll(removals: readonly (readonly [key: string, row: Row])[]): Batch {
     this.seal();
-    this.batch().removals.set(key, row);
+    const batch = this.batch();
+    for (const [key, row] of removals) {
+      batch.removals.set(key, row);
+      this.#removing.add(key);
+    }
     this.seal();
-    this.#removing.add(key);
+    return batch;
   }
 
   /** The store may still hold a record of this key that does not count any more. */
@@ -235,4 +258,9 @@ export class WriteQueue {
     this.rows = 0;
     this.bytes = 0;
   }
+}
+
+function isSmall({ rows, removals, heads, tops, forgets, mended, drops }: Batch): boolean {
+  const sizes = rows.size + removals.size + heads.size + tops.size + forgets.size + mended.size;
+  return sizes + drops.length === 0;
 }

@@ -1,11 +1,12 @@
 /**
  * Comparing whole copies as they lie on disk, which the digest tree in memory (core/digest.ts) cannot see: all entries
  * of one snapshot are read and summed, as a whole and in 256 buckets of keys, and the sums of all members compared at
- * equal version vectors. Equal roots end it. Otherwise the keys of the buckets that differ are fetched and compared.
+ * equal version vectors, and once garbage was collected equally far; failing that only their sums of live entries.
+ * Equal roots end it. Otherwise the keys of the buckets that differ are fetched and compared.
  * What is hashed of an entry is what replicas must agree on (core/entry-hash.ts). A record that fails its checksum
  * counts as missing, and is counted.
  */
-import { DigestSum } from '../core/digest-sum.js';
+import { DigestSum, SUM_DIGITS } from '../core/digest-sum.js';
 import { stampHexOf } from '../core/entry.js';
 import { digestEntry } from '../core/entry-hash.js';
 import type { Records, Row, StampHex } from '../core/types.js';
@@ -28,17 +29,33 @@ export function bucketOf(key: string): number {
   return (hash ^ (hash >>> 16)) & (BUCKETS - 1);
 }
 
-export async function digestOf(store: Store): Promise<DigestReport> {
+/** How far garbage was collected. */
+export interface CollectedTo {
+  readonly begun: number;
+  readonly isSwept: boolean;
+}
+
+const NEVER: CollectedTo = { begun: 0, isSwept: true };
+
+/** `collection`: as it stands when called. */
+export async function digestOf(
+  store: Store,
+  collection: () => CollectedTo = () => NEVER,
+): Promise<DigestReport> {
+  const { begun, isSwept } = collection();
   const sums = Array.from({ length: BUCKETS }, () => new DigestSum());
   const { heads, damaged } = await eachRow(store, (key, row) =>
     sums[bucketOf(key)]!.add(digestEntry(key, row)),
   );
   const root = new DigestSum();
   for (const sum of sums) root.addSum(sum);
+  const after = collection();
   return {
     heads: Object.fromEntries(heads),
     entries: root.count,
     root: root.hex,
+    collected: after.begun,
+    swept: isSwept && after.isSwept && begun === after.begun,
     damaged,
     buckets: sums.map((sum) => sum.hex),
   };
@@ -124,11 +141,18 @@ export async function compareMembers(
     const late = performance.now() > until;
     if (late || unreachable.size > 0 || allEqual(vectors)) {
       const reports = await Promise.all(members.map((member) => reach(member, () => member.digest())));
-      if (late || unreachable.size > 0 || allEqual(reports.map((report) => report?.heads)))
+      const isLevel = isLevelAmong(reports);
+      if (late || unreachable.size > 0 || (isLevel && allEqual(reports.map((report) => report?.heads))))
         return judge(members, reports, unreachable);
     }
     await delay(RETRY_MS);
   }
+}
+
+/** Whether garbage was collected equally far, so that all entries are to be compared rather than live ones only. */
+function isLevelAmong(reports: readonly (DigestReport | undefined)[]): boolean {
+  const known = reports.filter((report) => report !== undefined);
+  return known.every(({ collected, swept }) => swept && collected === known[0]!.collected);
 }
 
 function allEqual(vectors: readonly (Record<string, number> | undefined)[]): boolean {
@@ -158,6 +182,8 @@ async function judge(
     members: [],
     differing: [],
   };
+  const isLevel = isLevelAmong(reports);
+  const sumOf = (sum: string): string => (isLevel ? sum : sum.slice(0, SUM_DIGITS / 2));
   const buckets = new Set<number>();
   for (const [i, member] of members.entries()) {
     const { name, address } = member;
@@ -173,9 +199,11 @@ async function judge(
     }
     const sameVector = canonical(report.heads) === canonical(reference.heads);
     const differing =
-      report.root === reference.root
+      sumOf(report.root) === sumOf(reference.root)
         ? []
-        : report.buckets.flatMap((sum, bucket) => (sum === reference.buckets[bucket] ? [] : [bucket]));
+        : report.buckets.flatMap((sum, bucket) =>
+            sumOf(sum) === sumOf(reference.buckets[bucket]!) ? [] : [bucket],
+          );
     if (sameVector && differing.length === 0 && report.damaged === 0) {
       out.members.push({ name, address, state: 'identical' });
       continue;
@@ -189,13 +217,14 @@ async function judge(
     out.members.push({ name, address, state: 'differs', message: damage + difference });
   }
   const reachable = members.filter((_, i) => reports[i] !== undefined);
-  out.differing = await nameDifferences(reachable, [...buckets].slice(0, BUCKETS_COMPARED_MAX));
+  out.differing = await nameDifferences(reachable, [...buckets].slice(0, BUCKETS_COMPARED_MAX), isLevel);
   return out;
 }
 
 async function nameDifferences(
   members: readonly Comparable[],
   buckets: readonly number[],
+  isLevel: boolean,
 ): Promise<VerifyReport['differing']> {
   const out: VerifyReport['differing'] = [];
   for (const bucket of buckets) {
@@ -207,9 +236,12 @@ async function nameDifferences(
         row[members[i]!.name] = stamp;
         stamps.set(key, row);
       }
-    for (const [key, row] of stamps)
-      if (new Set(Object.values(row)).size > 1 && out.push({ key, stamps: row }) >= KEYS_NAMED_MAX)
-        return out;
+    for (const [key, row] of stamps) {
+      const held = new Set(Object.values(row));
+      // Otherwise what one member lacks may just have been collected there.
+      if (held.size < 2 || (!isLevel && held.has(''))) continue;
+      if (out.push({ key, stamps: row }) >= KEYS_NAMED_MAX) return out;
+    }
   }
   return out;
 }

@@ -38,7 +38,8 @@ import {
   unseal,
 } from './physical.js';
 import { planRanges } from './range-plan.js';
-import type { KeyRange, RangePlan, RowCursor, ScrubReader, Snapshot, Store } from './store.js';
+import { Reclaim } from './reclaim.js';
+import type { KeyRange, RangePlan, RowCursor, ScrubReader, Snapshot, Span, Store } from './store.js';
 
 /**
  * Write buffer: reopening replays up to this much of the log, about 10 ms a megabyte, and two may be in memory;
@@ -90,6 +91,8 @@ export class LevelStore implements Store {
   readonly #db: Db;
   readonly #options: LevelStoreOptions;
   readonly #folder: FolderSync;
+  readonly #reclaim: Reclaim;
+  #lookups = 0;
   #batches = 0;
   #prepared: Prepared | undefined;
   #inFlight: Promise<void> | undefined;
@@ -105,6 +108,7 @@ export class LevelStore implements Store {
     this.#db = db;
     this.#options = options;
     this.#folder = folder;
+    this.#reclaim = new Reclaim(db, () => this.#lookups);
     this.flushes = options.flush;
     this.recovered = found.recovered;
     this.previousRun = found.run;
@@ -156,6 +160,7 @@ export class LevelStore implements Store {
   getRow(key: string): Row | undefined {
     // No longer key is ever stored, and the primed buffer holds none much longer.
     if (key.length > KEY_BYTES_MAX) return undefined;
+    this.#lookups += 1;
     let row: Row | undefined;
     try {
       row = this.#db.getSync(ENTRY + key);
@@ -264,7 +269,11 @@ export class LevelStore implements Store {
       for (const drop of batch.drops ?? []) out.drop(drop);
       const rows = batch.rows.entries();
       while (putSlice(out, rows)) await nextTurn();
-      for (const [key, row] of batch.removals ?? []) out.remove(key, row);
+      let removals = 0;
+      for (const [key, row] of batch.removals ?? []) {
+        if (removals++ % SLICE_ROWS === SLICE_ROWS - 1) await nextTurn();
+        out.remove(key, row);
+      }
       let heads = 0;
       for (const [origin, head] of batch.heads) {
         if (heads++ % SLICE_ROWS === SLICE_ROWS - 1) await nextTurn();
@@ -300,6 +309,10 @@ export class LevelStore implements Store {
     }
   }
 
+  reclaim(ranges: readonly Span[]): void {
+    if (this.#failure === undefined && this.#closing === undefined) this.#reclaim.add(ranges);
+  }
+
   scrub(): ScrubReader {
     return new LevelScrub(this.#db);
   }
@@ -317,6 +330,7 @@ export class LevelStore implements Store {
   async #close(): Promise<void> {
     // Whether it failed is its writer's affair.
     await this.#inFlight?.catch(() => undefined);
+    await this.#reclaim.close();
     await this.#discard(this.#prepared);
     await this.#db.close();
     this.#folder.close();

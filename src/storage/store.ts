@@ -56,6 +56,12 @@ export interface Snapshot {
   close(): Promise<void>;
 }
 
+/** Keys above `after`, up to and including `until`; null: without bound. */
+export interface Span {
+  readonly after: string | null;
+  readonly until: string | null;
+}
+
 /** How the entries are best divided into ranges; every figure is an estimate. */
 export interface RangePlan {
   /** Last key of each range but the last one, rising. */
@@ -121,6 +127,8 @@ export interface Store {
   plan(rangeBytes: number, rangesMax: number): Promise<RangePlan>;
   /** Begins a pass over the whole disk, where there is one. */
   scrub?(): ScrubReader;
+  /** A hint that most of what lay in these ranges was removed: their space may be reclaimed, at a quiet time. */
+  reclaim?(ranges: readonly Span[]): void;
   /** Entries outside any snapshot of ours (still one consistent iterator). */
   rows(range: KeyRange): RowCursor;
   close(): Promise<void>;

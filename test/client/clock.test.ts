@@ -1,7 +1,7 @@
 /** How a light client stamps: rising, on the hosts' time, whatever its own clock says. */
 import { describe, expect, test } from 'vitest';
 import { ClientClock, type ClockVote, consecutiveStamps } from '../../src/client/clock.js';
-import { stampCounter, stampMs, stampToHex } from '../../src/core/hlc.js';
+import { stampCounter, stampMs, stampToHex, textOfStamp } from '../../src/core/hlc.js';
 import { client, clientOfAll, host } from './support.js';
 
 const HOUR = 3_600_000;
@@ -67,7 +67,7 @@ describe('the clock', () => {
     const { clock, addHost } = clockAt(HOUR);
     clock.heard(addHost(), HOUR, 0xfff0);
     const stamps: string[] = [];
-    for (let i = 0; i < 100; i++) stamps.push(...consecutiveStamps(clock.stamp(3), 3));
+    for (let i = 0; i < 100; i++) stamps.push(...consecutiveStamps(clock.stamp(3), 3).map(textOfStamp));
     expect(stamps).toEqual([...stamps].sort());
     expect(new Set(stamps).size).toBe(300);
     expect(new Set(stamps.map((stamp) => stamp.slice(16))).size).toBe(1);

@@ -212,6 +212,80 @@ describe('the tree', () => {
     );
   });
 
+  describe('that is loaded in order of keys', () => {
+    const name = (place: string, i: number): string => `${place}${i.toString().padStart(6, '0')}`;
+
+    function load(tree: DigestTree, model: Model, keys: Iterable<string>): void {
+      for (const k of keys) {
+        const now = digestOf(k, {});
+        tree.change(k, model.entries.get(k), now);
+        model.entries.set(k, now);
+      }
+    }
+
+    function expectToAgree(tree: DigestTree, model: Model): void {
+      expect(tree.root.equals(model.sum('', undefined))).toBe(true);
+      for (const leaf of tree.leaves()) {
+        expect(leaf.equals(model.sum(leaf.after, tree.endOfLeafAt(leaf.after)))).toBe(true);
+        expect(tree.sum(leaf.after, tree.endOfLeafAt(leaf.after))!.equals(leaf)).toBe(true);
+      }
+    }
+
+    test('has no leaf to be cut, also where several places are loaded at once', () => {
+      const model = new Model();
+      const tree = new DigestTree([new Leaf('', true)]);
+      tree.cutEmpty([name('m', 0), name('t', 0)]);
+      const keys = Array.from({ length: 3 * 40 * LEAF_KEYS }, (_, i) =>
+        name('amt'[i % 3]!, 1 + Math.floor(i / 3)),
+      );
+      load(tree, model, keys);
+      expectToAgree(tree, model);
+      expect(Math.max(...[...tree.leaves()].map(({ count }) => count))).toBe(LEAF_KEYS);
+    });
+
+    test('agrees with a model when others come between and behind, are replaced, and what is there is cut no more', () => {
+      const model = new Model();
+      const tree = new DigestTree([new Leaf('', true)]);
+      const rising = (from: number): string[] =>
+        Array.from({ length: 2 * LEAF_KEYS }, (_, i) => name('k', from + 7 * i));
+      load(tree, model, rising(0));
+      tree.cutEmpty([name('k', 3), name('z', 0)]);
+      load(tree, model, rising(3));
+      load(tree, model, rising(0));
+      load(tree, model, rising(40_000));
+      load(tree, model, [name('a', 0), name('z', 0), name('z', 1)]);
+      expectToAgree(tree, model);
+      tree.merge();
+      load(tree, model, rising(60_000));
+      load(tree, model, rising(500_000));
+      expectToAgree(tree, model);
+      expect(tree.isBound(name('z', 0))).toBe(false);
+    });
+
+    test('passes on whether a leaf is proved, and cuts none that is suspect or of unknown contents', () => {
+      const keys = Array.from({ length: 3 * LEAF_KEYS }, (_, i) => name('k', i));
+      const leavesFrom = (change: (leaf: Leaf) => void): Leaf[] => {
+        const whole = new Leaf('', true);
+        change(whole);
+        const tree = new DigestTree([whole]);
+        load(tree, new Model(), keys);
+        return [...tree.leaves()];
+      };
+      const proved = leavesFrom((leaf) => {
+        leaf.proved = true;
+      });
+      expect(proved.map((leaf) => leaf.proved)).toEqual([true, true, true]);
+      expect(leavesFrom(() => undefined).map((leaf) => leaf.proved)).toEqual([false, false, false]);
+      const suspect = leavesFrom((leaf) => {
+        leaf.suspect = true;
+      });
+      const unknown = leavesFrom((leaf) => {
+        leaf.last = undefined;
+      });
+      expect([suspect.length, unknown.length]).toEqual([1, 1]);
+    });
+  });
+
   test('sums no range whose ends are not bounds of leaves', () => {
     const tree = new DigestTree(leavesOf(new Model(), ['', 'm']));
     expect(tree.sum('', 'm')).toBeDefined();

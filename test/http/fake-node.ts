@@ -1,7 +1,7 @@
 /** A node service over a Map, for the HTTP face: it stamps, records what it was asked, and fails on demand. */
 import { checksum } from '../../src/checksum.js';
 import { isTombstone, makeRow } from '../../src/core/entry.js';
-import { stampBytes, stampFromHex, stampToHex } from '../../src/core/hlc.js';
+import { stampBytes, stampFromHex, stampToHex, textOfStamp } from '../../src/core/hlc.js';
 import type { Row } from '../../src/core/types.js';
 import type { ReadmeshError } from '../../src/errors.js';
 import type { Range, Receipt, Status } from '../../src/read-store.js';
@@ -64,7 +64,8 @@ export class FakeNode implements NodeService {
     let stamp = '';
     for (const op of request.ops) {
       const seq = ++this.#seq;
-      const bytes = op.stamp === undefined ? stampBytes(1_000 + seq, 0, ORIGIN) : stampFromHex(op.stamp);
+      const bytes =
+        op.stamp === undefined ? stampBytes(1_000 + seq, 0, ORIGIN) : stampFromHex(textOfStamp(op.stamp));
       stamp = stampToHex(bytes);
       const { kind, value } = op;
       this.rows.set(op.key, makeRow(op.key, { kind, stamp: bytes, origin: ORIGIN, seq, value }, checksum));
@@ -90,6 +91,7 @@ export class FakeNode implements NodeService {
       members: [],
       heads: {},
       digest: { keys: 0, root: '', builtPercent: 100, doubt: false },
+      garbage: { collectedTo: 0, sweeping: false },
       integrity: { proved: true, evidence: [], lost: 0, broken: false },
       queues: { pendingRows: 0, pendingBytes: 0, unacknowledged: 0 },
       counters: {},
@@ -108,7 +110,15 @@ export class FakeNode implements NodeService {
   }
 
   digest(): Promise<DigestReport> {
-    return Promise.resolve({ heads: {}, entries: this.rows.size, root: '', damaged: 0, buckets: [] });
+    return Promise.resolve({
+      heads: {},
+      entries: this.rows.size,
+      root: '',
+      collected: 0,
+      swept: true,
+      damaged: 0,
+      buckets: [],
+    });
   }
 
   digestBucket(): Promise<{ key: string; stamp: string }[]> {

@@ -246,7 +246,13 @@ export const messages: { [Type in PeerMessage['type']]: fc.Arbitrary<Extract<Pee
       entries: uint,
       bytes: uint,
     }),
-    'digest-root': shape({ type: type('digest-root'), vectorHash: hash, root: sum }),
+    'digest-root': shape({
+      type: type('digest-root'),
+      vectorHash: hash,
+      root: sum,
+      collected: uint,
+      swept: fc.boolean(),
+    }),
     'ask-sums': shape({ type: type('ask-sums'), question: uint, spans: fc.array(span, { maxLength: 20 }) }),
     sums: shape({ type: type('sums'), question: uint, sums: fc.array(sum, { maxLength: 20 }) }),
     'ask-entries': fc
@@ -254,6 +260,7 @@ export const messages: { [Type in PeerMessage['type']]: fc.Arbitrary<Extract<Pee
         type: type('ask-entries'),
         question: uint,
         full: fc.boolean(),
+        collected: uint,
         span,
         keys: fc.array(key, { maxLength: 20 }),
       })
@@ -264,6 +271,7 @@ export const messages: { [Type in PeerMessage['type']]: fc.Arbitrary<Extract<Pee
         question: uint,
         answered: fc.boolean(),
         reached: fc.option(key),
+        collected: uint,
         found: fc.oneof(
           fc
             .array(fc.tuple(key, item), { maxLength: 20 })

@@ -216,10 +216,10 @@ export class Disk {
   }
 
   /** Returns how many batches were lost. The machine forgets with its boot. */
-  powerCut(random: Random): number {
+  powerCut(random: Random, keptMax = Number.POSITIVE_INFINITY): number {
     this.record = undefined;
     if (this.#durable === undefined) return 0;
-    const kept = random.below(this.#unflushed.length + 1);
+    const kept = Math.min(keptMax, random.below(this.#unflushed.length + 1));
     const lost = this.#unflushed.length - kept;
     for (const batch of this.#unflushed.slice(0, kept)) this.#durable.apply(batch);
     this.#unflushed = [];

@@ -6,6 +6,7 @@
 import { compareEntries } from '../../src/core/entry.js';
 import type { OriginId, Row } from '../../src/core/types.js';
 import { Violation } from './faults.js';
+import type { Graves } from './graves.js';
 import { hasMissedNothing, originOnDisk } from './inject.js';
 import type { SimNode } from './node.js';
 import { show } from './oracle.js';
@@ -20,6 +21,7 @@ export class EndedOrigins {
   readonly #world: World;
   readonly #accepted: (origin: OriginId) => readonly (Accepted | undefined)[];
   readonly #isDamaged: (node: SimNode) => boolean;
+  readonly #graves: Graves;
   /** How far the origins had come that somebody forgot. */
   readonly #ends = new Map<OriginId, number>();
 
@@ -27,10 +29,12 @@ export class EndedOrigins {
     world: World,
     accepted: (origin: OriginId) => readonly (Accepted | undefined)[],
     isDamaged: (node: SimNode) => boolean,
+    graves: Graves,
   ) {
     this.#world = world;
     this.#accepted = accepted;
     this.#isDamaged = isDamaged;
+    this.#graves = graves;
   }
 
   /** Where the origin ended; 0: nobody forgot it. */
@@ -55,7 +59,7 @@ export class EndedOrigins {
     const list = this.#accepted(origin);
     for (let seq = 1; seq <= this.end(origin); seq++) {
       const known = list[seq];
-      if (known === undefined || isHeld(node, known)) continue;
+      if (known === undefined || isHeld(node, known) || this.#graves.covers(known.key, known.row)) continue;
       const holder = this.#world.nodes.find(
         (other) => this.#counts(node, other) && !this.#isDamaged(other) && isHeld(other, known),
       );

@@ -28,6 +28,9 @@ export const FAULT_KINDS = [
   'originSealed',
   'originForgotten',
   'missedForgetting',
+  // Members that are silent for a lease, and those that may be excluded.
+  'excluded',
+  'noMajority',
   // Network.
   'cut',
   'cutOneWay',

@@ -6,7 +6,9 @@
 import { DigestSum } from '../../src/core/digest-sum.js';
 import { KIND_REGISTER } from '../../src/core/entry.js';
 import { digestEntry } from '../../src/core/entry-hash.js';
+import type { Row } from '../../src/core/types.js';
 import { Violation } from './faults.js';
+import { uncollected } from './graves.js';
 import { clusterOnDisk, type Injector, isReadyOnDisk } from './inject.js';
 import type { SimNode, WriteResult } from './node.js';
 import type { Obligation } from './oracle.js';
@@ -334,8 +336,7 @@ export function checkDigest(node: SimNode): void {
 }
 
 function entriesDiffer(first: SimNode, node: SimNode): string | undefined {
-  const { rows } = node.disk.image;
-  const others = first.disk.image.rows;
+  const [others, rows] = uncollected([first, node]) as [ReadonlyMap<string, Row>, ReadonlyMap<string, Row>];
   if (rows.size !== others.size)
     return `${first.name} and ${node.name} hold ${others.size} and ${rows.size} entries`;
   for (const [key, row] of rows) {

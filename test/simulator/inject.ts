@@ -28,7 +28,11 @@ export function clusterOnDisk(node: SimNode): string | undefined {
 
 /** Under which origin the store goes on, or went on last; undefined while it is empty. */
 export function originOnDisk(node: SimNode): OriginId | undefined {
-  return decodeMeta<{ origin: OriginId }>(node.disk.image.meta.get('node'))?.origin;
+  return originIn(node.disk.image);
+}
+
+export function originIn({ meta }: Image): OriginId | undefined {
+  return decodeMeta<{ origin: OriginId }>(meta.get('node'))?.origin;
 }
 
 /** Whether the store says of itself that it missed no forgetting of an ended origin. */

@@ -27,8 +27,8 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'adds what heals a lost record to a sum that still has the lost one in it',
     'core/digest.ts',
-    "      if (mended !== 'unknown') this.#change(key, old, now);\n",
-    '      this.#change(key, old, now);\n',
+    "      if (mended === 'unknown') continue;\n",
+    '',
   ),
   mutant(
     'acknowledges a frame before it is written',
@@ -121,8 +121,8 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'raises its heads when a session opens',
     'core/asking.ts',
-    '    asked.purpose.opened?.(asked);\n',
-    '    asked.purpose.opened?.(asked);\n    if (asked.purpose.opened === undefined) this.#merge.raiseHeads(asked.heads, new Map());\n',
+    '    asked.purpose.opened?.(asked, message);\n',
+    '    asked.purpose.opened?.(asked, message);\n    if (asked.purpose.opened === undefined) this.#merge.raiseHeads(asked.heads, new Map());\n',
   ),
   mutant(
     'takes the greatest heads of several snapshots',
@@ -395,6 +395,50 @@ export const SEALING_MUTANTS: Readonly<Record<'behind' | 'unsettled' | 'raise' |
     '      this.#forgotten.add(origin, top);\n',
   ),
 };
+
+/** Bugs of collection, each shown by a scenario of its own. */
+export const COLLECTION_MUTANTS = {
+  forgetful: mutant(
+    'takes an older record of a collected key for a new one',
+    'core/replication.ts',
+    'collection.isPast(key, row, wanted)',
+    'collection.isPast(key, row, true)',
+  ),
+  hasty: mutant(
+    'collects what was written since',
+    'core/collection.ts',
+    ' || compareRows(current, row) !== 0) continue;',
+    ') continue;',
+  ),
+  strict: mutant(
+    'compares what may be collected with those who collected it',
+    'core/collection.ts',
+    'return swept && this.isSwept && begun === this.#begun;',
+    'return true;',
+  ),
+  union: {
+    name: 'mends by union what was collected',
+    edits: [
+      {
+        file: 'core/collection.ts',
+        find: 'return swept && this.isSwept && begun === this.#begun;',
+        replace: 'return true;',
+      },
+      { file: 'core/collection.ts', find: 'if (isOverBy(row, this.#begun)) return true;', replace: '' },
+      {
+        file: 'core/reconcile-item.ts',
+        find: 'return (item[0]! & FLAG_OVER) !== 0;',
+        replace: 'return false;',
+      },
+    ],
+  },
+  live: mutant(
+    'sums expiring entries as live ones',
+    'core/entry-hash.ts',
+    'isTombstone(row) || expiresAtOf(row) !== undefined',
+    'isTombstone(row)',
+  ),
+} satisfies Record<string, Mutant>;
 
 /**
  * Bugs that show only where stores lost or kept what they should not: in scenarios of their own

@@ -216,12 +216,15 @@ export class SimNode {
     this.world.oracle.checkAllHeads(this);
   }
 
-  /** Nobody is told; what was not flushed is lost, and the kernel has another boot. Returns the batches lost. */
-  powerCut(): number {
+  /**
+   * Nobody is told; what was not flushed is lost, but for as much as the kernel had written by itself (at most
+   * `keptMax` batches), and the kernel has another boot. Returns the batches lost.
+   */
+  powerCut(keptMax?: number): number {
     this.kill(true);
     this.poweredOn = false;
     const before = this.disk.image;
-    const lost = this.disk.powerCut(this.#random);
+    const lost = this.disk.powerCut(this.#random, keptMax);
     if (lost > 0) this.world.oracle.diskChanged(this, before);
     return lost;
   }
@@ -404,6 +407,8 @@ export class SimNode {
       case 'log':
         if (effect.event === 'origin-sealed') world.ledger.mattered('originSealed');
         if (effect.event === 'origin-forgotten') world.ledger.mattered('originForgotten');
+        if (effect.event === 'excluded') world.ledger.mattered('excluded');
+        if (effect.event === 'no-majority') world.ledger.mattered('noMajority');
         if (effect.event === 'rebuilding') world.ledger.mattered('missedForgetting');
         return world.ledger.note(this.name, () => `${effect.event} ${JSON.stringify(effect.details)}`);
       case 'set-aside':
@@ -416,6 +421,8 @@ export class SimNode {
       }
       case 'prepare':
       case 'changed':
+      case 'collected':
+      case 'reclaim':
       case 'state':
       case 'removed-member':
         return;

@@ -29,6 +29,7 @@ import {
   valueOffset,
 } from '../../src/core/entry.js';
 import { DAMAGED } from '../../src/core/heal.js';
+import { textOfStamp } from '../../src/core/hlc.js';
 import type { Effect, Input, LinkId, LocalOp } from '../../src/core/io.js';
 import type { PeerMessage, Push } from '../../src/core/messages.js';
 import type { OriginId, Row, StampHex, StoreBatch } from '../../src/core/types.js';
@@ -36,6 +37,8 @@ import { overCap } from './caps.js';
 import type { Image } from './disk.js';
 import { EndedOrigins } from './ended.js';
 import { Violation } from './faults.js';
+import { Graves } from './graves.js';
+import { Horizons } from './horizons.js';
 import type { OpenWrite, SimNode } from './node.js';
 import { TWIN_PREFIX } from './workload.js';
 import type { World } from './world.js';
@@ -82,6 +85,8 @@ export class Oracle {
   readonly #confirmed = new Map<OriginId, number>();
   readonly #lostDisks: LostDisk[] = [];
   readonly ended: EndedOrigins;
+  readonly graves: Graves;
+  readonly horizons: Horizons;
   readonly obligations = new Map<string, Obligation[]>();
   /** Nodes whose disk holds, or held, damaged records: until it is emptied, nothing is asked of it. */
   readonly damaged = new Set<SimNode>();
@@ -92,11 +97,14 @@ export class Oracle {
 
   constructor(world: World) {
     this.#world = world;
+    this.graves = new Graves(world);
     this.ended = new EndedOrigins(
       world,
       (origin) => this.#accepted.get(origin) ?? [],
       (node) => this.damaged.has(node),
+      this.graves,
     );
+    this.horizons = new Horizons(world, (node) => this.damaged.has(node), this.graves);
   }
 
   // What nodes report.
@@ -133,6 +141,8 @@ export class Oracle {
   apply(node: SimNode, batch: StoreBatch): void {
     const { image } = node.disk;
     const fresh: Row[] = [];
+    this.graves.check(node, batch);
+    this.horizons.check(node, batch);
     for (const [key, { row, replaces }] of batch.rows) {
       if (this.#meet(node, key, row)) fresh.push(row);
       const flipped = image.flipped.get(key);
@@ -248,6 +258,7 @@ export class Oracle {
   afterInput(node: SimNode, input: Input): void {
     const core = node.core;
     if (core === undefined) return;
+    this.horizons.afterInput(node);
     const { options } = this.#world;
     const { queue, acks } = core;
     const room =
@@ -292,14 +303,14 @@ export class Oracle {
   /** What the node's disk held before is gone, or part of it. */
   diskChanged(node: SimNode, before: Image, flushedToo = false): void {
     const { host } = node;
+    this.horizons.diskChanged(before);
     this.#lostDisks.push({ at: this.#world.scheduler.now, host, image: before, flushedToo });
     for (const [key, list] of this.obligations) {
       const held = before.rows.get(key);
       for (const obligation of [...list]) {
         if (obligation.fsync && !flushedToo) continue;
         if (!covers(held, obligation.stamp)) continue;
-        const now = node.disk.image.rows.get(key);
-        if (!this.damaged.has(node) && covers(now, obligation.stamp)) continue;
+        if (!this.damaged.has(node) && this.#isKept(node, obligation)) continue;
         obligation.lost.add(host);
         if (this.holders(obligation).size > 0) continue;
         if (obligation.lost.size < obligation.replicas)
@@ -317,9 +328,14 @@ export class Oracle {
     const out = new Set<string>();
     for (const node of among) {
       if (this.damaged.has(node)) continue;
-      if (covers(node.disk.image.rows.get(obligation.key), obligation.stamp)) out.add(node.host);
+      if (this.#isKept(node, obligation)) out.add(node.host);
     }
     return out;
+  }
+
+  #isKept({ disk }: SimNode, { key, stamp }: Obligation): boolean {
+    const row = disk.image.rows.get(key);
+    return row === undefined ? this.graves.coversStamp(key, stamp) : covers(row, stamp);
   }
 
   /** A bit of its disk flipped: nothing on it counts any more. */
@@ -401,11 +417,14 @@ export class Oracle {
       const known = list[seq];
       if (known === undefined) continue;
       const held = rows.get(known.key);
-      if (held === undefined || compareEntries(held, known.row) < 0)
-        throw new Violation(
-          'heads',
-          `${node.name} has head ${origin}:${to}, but of ${known.key} ${held === undefined ? 'nothing' : show(held)} instead of ${show(known.row)}`,
-        );
+      if (
+        held === undefined ? this.graves.covers(known.key, known.row) : compareEntries(held, known.row) >= 0
+      )
+        continue;
+      throw new Violation(
+        'heads',
+        `${node.name} has head ${origin}:${to}, but of ${known.key} ${held === undefined ? 'nothing' : show(held)} instead of ${show(known.row)}`,
+      );
     }
   }
 
@@ -431,7 +450,7 @@ export class Oracle {
 
   #checkHonest(node: SimNode, code: string): void {
     const core = node.core!;
-    if (!['STORE_FAILED', 'CLOCK_SKEW', 'REMOVED', 'DUPLICATE_ORIGIN'].includes(code)) {
+    if (!['STORE_FAILED', 'CLOCK_SKEW', 'REMOVED', 'DUPLICATE_ORIGIN', 'NO_MAJORITY'].includes(code)) {
       if (code === 'NOT_READY' && core.ready && !core.identity.unmet)
         throw new Violation('honest', `${node.name} refuses as not ready, but is`);
       return;
@@ -478,6 +497,8 @@ export class Oracle {
 }
 
 function mustHold(node: SimNode, key: string, held: Row | undefined, row: Row, does: string): void {
+  // It may have been collected since the snapshot was taken from which it comes.
+  if (held === undefined && node.world.oracle.graves.covers(key, row)) return;
   if (held === undefined || compareEntries(held, row) < 0)
     throw new Violation('written', `${node.name} ${does} ${key} ${show(row)} before it holds it`);
 }
@@ -492,7 +513,7 @@ function stampsOf(ops: readonly LocalOp[], last: StampHex): Map<string, StampHex
   const time = BigInt(`0x${last.slice(0, 16)}`);
   ops.forEach((op, i) => {
     const own = (time - BigInt(ops.length - 1 - i)).toString(16).padStart(16, '0') + last.slice(16);
-    out.set(op.key, op.stamp ?? own);
+    out.set(op.key, op.stamp === undefined ? own : textOfStamp(op.stamp));
   });
   return out;
 }

@@ -1,17 +1,26 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { closeSync, openSync, readdirSync, readFileSync, renameSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, renameSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { seededRandom } from '../../bin/seeded-random.js';
 import { dotOf } from '../../src/core/entry.js';
 import { compareKeys } from '../../src/core/key-order.js';
-import type { BatchRow } from '../../src/core/types.js';
+import type { BatchRow, Row } from '../../src/core/types.js';
 import { LevelStore, type LevelStoreOptions } from '../../src/storage/level-store.js';
 import { storeContract } from './contract.js';
 import { removeFolder, tamper, temporaryFolder } from './folders.js';
 import { batchOf, drain, drainKeys, ORIGIN_A, ORIGIN_B, puts, record } from './records.js';
 
 const RUN = '0123456789abcdef';
+
+/** Bytes of the tables and logs in a folder. */
+function sizeOf(location: string): number {
+  const files = readdirSync(location).filter((name) => /\.(ldb|log)$/.test(name));
+  return files.reduce(
+    (sum, name) => sum + (statSync(join(location, name), { throwIfNoEntry: false })?.size ?? 0),
+    0,
+  );
+}
 
 function open(location: string, more: Partial<LevelStoreOptions> = {}): Promise<LevelStore> {
   return LevelStore.open({ location, create: true, flush: false, run: RUN, ...more });
@@ -66,6 +75,40 @@ describe('LevelDB store', () => {
     store = await open(location, { create: false, ...more });
     return store;
   };
+
+  it('gives the space of removed entries back where it is told that much was removed, and nothing else is lost', async () => {
+    const rows = new Map<string, Row>();
+    for (let at = 0; at < 30_000; at += 1_000) {
+      const keys = Array.from({ length: 1_000 }, (_, i) => `gone/${at + i}`);
+      const batch = puts(ORIGIN_A, at + 1, keys, randomBytes(400));
+      for (const [key, { row }] of batch.rows) rows.set(key, row);
+      await store.write(batch);
+    }
+    await store.write(puts(ORIGIN_B, 1, ['a', 'gone/15000/stays', 'z'], 'kept'));
+    // So that all of it lies in files.
+    await reopened();
+    const entries = [...rows];
+    for (let at = 0; at < entries.length; at += 1_000)
+      await store.write(batchOf({ removals: new Map(entries.slice(at, at + 1_000)) }));
+    const before = sizeOf(location);
+    expect(before).toBeGreaterThan(3_000_000);
+    store.reclaim([
+      { after: null, until: 'gone/2' },
+      { after: 'gone/2', until: null },
+    ]);
+    await expect.poll(() => sizeOf(location), { timeout: 60_000 }).toBeLessThan(1_000_000);
+    expect(await drainKeys(store.rows({}))).toEqual(['a', 'gone/15000/stays', 'z']);
+    await reopened();
+    expect(await drainKeys(store.rows({}))).toEqual(['a', 'gone/15000/stays', 'z']);
+    expect(store.recovered.heads.get(ORIGIN_A)).toBe(30_000);
+  }, 120_000);
+
+  it('closes while space is being reclaimed, and what is left of that is forgotten', async () => {
+    await store.write(puts(ORIGIN_A, 1, ['a', 'b'], 'v'));
+    store.reclaim(Array.from({ length: 1_000 }, () => ({ after: null, until: null })));
+    await reopened();
+    expect(await drainKeys(store.rows({}))).toEqual(['a', 'b']);
+  });
 
   it('a plan of a large store divides it evenly without reading it through, whatever its keys look like', async () => {
     const random = seededRandom(7);

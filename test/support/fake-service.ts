@@ -9,7 +9,7 @@ import { type WebSocket, WebSocketServer } from 'ws';
 import { checksum } from '../../src/checksum.js';
 import { type ClientSession, type ServeOptions, serveClient } from '../../src/client/server.js';
 import { compareEntries, isTombstone, KIND_REGISTER, makeRow } from '../../src/core/entry.js';
-import { stampBytes, stampFromHex, stampToHex } from '../../src/core/hlc.js';
+import { stampBytes, stampFromHex, stampToHex, textOfStamp } from '../../src/core/hlc.js';
 import type { Row } from '../../src/core/types.js';
 import type { EncodedCache } from '../../src/encoded-cache.js';
 import { ReadmeshError } from '../../src/errors.js';
@@ -109,7 +109,7 @@ export class FakeService implements NodeService {
     let stamp = '';
     let superseded = false;
     for (const op of request.ops) {
-      const bytes = op.stamp === undefined ? this.#stamp() : stampFromHex(op.stamp);
+      const bytes = op.stamp === undefined ? this.#stamp() : stampFromHex(textOfStamp(op.stamp));
       stamp = stampToHex(bytes);
       superseded = !this.#merge(op.key, op.kind, op.value, bytes) || superseded;
     }
@@ -138,6 +138,7 @@ export class FakeService implements NodeService {
       members: this.addresses.map((address, i) => memberAt(address, i)),
       heads: { [this.origin]: this.#seq },
       digest: { keys: 0, root: '', builtPercent: 100, doubt: false },
+      garbage: { collectedTo: 0, sweeping: false },
       integrity: { proved: true, evidence: [], lost: 0, broken: false },
       queues: { pendingRows: 0, pendingBytes: 0, unacknowledged: 0 },
       counters: {},
@@ -163,6 +164,8 @@ export class FakeService implements NodeService {
       entries: this.rows.size,
       root: 'ab',
       damaged: 0,
+      collected: 0,
+      swept: true,
       buckets: ['aa', 'bb'],
     };
   }

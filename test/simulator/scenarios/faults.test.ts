@@ -316,7 +316,7 @@ describe('disks', () => {
     const origin = originOf(a);
     for (let i = 0; i < 10; i++) putNow(a, `k${i}`, 'before', { ...ALONE, fsync });
     world.run(1_000);
-    expect(a.powerCut()).toBeGreaterThan(0);
+    expect(a.powerCut(0)).toBeGreaterThan(0);
     a.start();
     world.run(5_000);
     expect(originOf(a)).not.toBe(origin);
@@ -332,7 +332,7 @@ describe('disks', () => {
     const origin = originOf(a);
     for (let i = 0; i < 10; i++) putNow(a, `k${i}`, 'before', { ...ALONE, fsync });
     world.run(1_000);
-    expect(a.powerCut()).toBeGreaterThan(0);
+    expect(a.powerCut(0)).toBeGreaterThan(0);
     world.partition([a]);
     a.diskFaults.slowMs = 1_000;
     a.start();

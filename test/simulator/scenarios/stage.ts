@@ -10,6 +10,7 @@ import {
 import { stampBytes, stampToHex } from '../../../src/core/hlc.js';
 import type { LocalOp } from '../../../src/core/io.js';
 import type { CoreOptions } from '../../../src/options.js';
+import { uncollected } from '../graves.js';
 import type { NodeSettings, SimNode, WriteOptions, WriteResult } from '../node.js';
 import { World, type WorldSettings } from '../world.js';
 
@@ -113,14 +114,17 @@ export function stampAt(world: World, ms: number, writer = 'c0ffee'): string {
   return stampToHex(stampBytes(world.wall() + ms, 0, writer.padStart(16, '0')));
 }
 
-function dump(node: SimNode): string[] {
-  return [...node.disk.image.rows].map(([key, row]) => `${key}=${Buffer.from(row).toString('hex')}`).sort();
+function dumps(nodes: readonly SimNode[]): string[][] {
+  return uncollected(nodes).map((rows) =>
+    [...rows].map(([key, row]) => `${key}=${Buffer.from(row).toString('hex')}`).sort(),
+  );
 }
 
 export function areEqual(nodes: readonly SimNode[]): boolean {
-  const first = JSON.stringify(dump(nodes[0]!));
-  return nodes.every(
-    (node) => node.ready && node.core!.queue.tail() === undefined && JSON.stringify(dump(node)) === first,
+  const [first, ...others] = dumps(nodes).map((dump) => JSON.stringify(dump));
+  return (
+    others.every((dump) => dump === first) &&
+    nodes.every((node) => node.ready && node.core!.queue.tail() === undefined)
   );
 }
 
@@ -129,8 +133,9 @@ export function expectEqual(nodes: readonly SimNode[], withinMs = 20_000): void 
   const { world } = nodes[0]!;
   const hash = (node: SimNode): string => node.core!.written.hash;
   world.runUntil(() => areEqual(nodes) && nodes.every((node) => hash(node) === hash(nodes[0]!)), withinMs);
+  const [first, ...others] = dumps(nodes);
+  for (const dump of others) expect(dump).toEqual(first);
   for (const node of nodes) {
-    expect(dump(node)).toEqual(dump(nodes[0]!));
     expect(hash(node)).toBe(hash(nodes[0]!));
     expect(node.disk.image.inconsistency()).toBeUndefined();
     world.oracle.checkAllHeads(node);

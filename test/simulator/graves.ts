@@ -1,0 +1,92 @@
+/**
+ * What the oracle knows of entries that were collected: a key that is not there is as good as the newest of its
+ * entries that was. Whoever collects one must hold it, must be told to by its horizon, and all members must be past
+ * it; and nothing older of its key may ever be written again, anywhere.
+ */
+import { decodeMeta } from '../../src/core/core.js';
+import { compareEntries, dotOf, endOf, originOf, stampHexOf } from '../../src/core/entry.js';
+import type { Row, StampHex, StoreBatch } from '../../src/core/types.js';
+import { Violation } from './faults.js';
+import { isReadyOnDisk, originOnDisk } from './inject.js';
+import type { SimNode } from './node.js';
+import { show } from './oracle.js';
+import type { World } from './world.js';
+
+/** Up to when the node may have collected entries, as its disk has it. */
+export function cutOf(node: SimNode): number {
+  return decodeMeta<{ begun: number }>(node.disk.image.meta.get('collected'))?.begun ?? 0;
+}
+
+/** What the disks hold but for what one of the nodes may have collected, and another not yet. */
+export function uncollected(nodes: readonly SimNode[]): ReadonlyMap<string, Row>[] {
+  const cut = Math.max(...nodes.map(cutOf));
+  return nodes.map(
+    ({ disk }) =>
+      new Map([...disk.image.rows].filter(([, row]) => (endOf(row) ?? Number.POSITIVE_INFINITY) > cut)),
+  );
+}
+
+export class Graves {
+  readonly #world: World;
+  readonly #newest = new Map<string, Row>();
+  collected = 0;
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  /** Whether nothing under the key says as much as this record, or more. */
+  covers(key: string, row: Row): boolean {
+    const grave = this.#newest.get(key);
+    return grave !== undefined && compareEntries(grave, row) >= 0;
+  }
+
+  coversStamp(key: string, stamp: StampHex): boolean {
+    const grave = this.#newest.get(key);
+    return grave !== undefined && stampHexOf(grave) >= stamp;
+  }
+
+  /** Before the batch is on the node's disk. */
+  check(node: SimNode, batch: StoreBatch): void {
+    for (const [key, { row }] of batch.rows) {
+      const grave = this.#newest.get(key);
+      if (grave !== undefined && compareEntries(row, grave) < 0)
+        throw new Violation(
+          'garbage',
+          `${node.name} writes ${key} ${show(row)}, older than ${show(grave)}, which was collected`,
+        );
+    }
+    if (batch.collects !== true) return;
+    for (const [key, row] of batch.removals ?? []) this.#collect(node, key, row);
+  }
+
+  #collect(node: SimNode, key: string, row: Row): void {
+    const { image } = node.disk;
+    const held = image.rows.get(key);
+    if (held === undefined || Buffer.compare(held, row) !== 0)
+      throw new Violation(
+        'garbage',
+        `${node.name} collects ${key} ${show(row)}, but holds ${held === undefined ? 'nothing' : show(held)}`,
+      );
+    const end = endOf(row);
+    if (end === undefined || end > Math.max(node.core!.horizon.collectable, cutOf(node)))
+      throw new Violation('garbage', `${node.name} collects ${key} ${show(row)} before its time`);
+    const { origin, seq } = dotOf(row);
+    for (const other of this.#world.nodes) {
+      const member = originOnDisk(other);
+      if (member === undefined || !node.core!.members.isMember(member)) continue;
+      // A newcomer copies from those that hold it, or are past it.
+      if (!isReadyOnDisk(other)) continue;
+      const head = other.disk.image.heads.get(origin);
+      // Without a head it was forgotten, or never heard of.
+      if (head !== undefined && head < seq)
+        throw new Violation(
+          'garbage',
+          `${node.name} collects ${key} ${show(row)}, but ${other.name} holds ${originOf(row)} up to ${head} only`,
+        );
+    }
+    this.collected += 1;
+    const grave = this.#newest.get(key);
+    if (grave === undefined || compareEntries(row, grave) > 0) this.#newest.set(key, row);
+  }
+}
