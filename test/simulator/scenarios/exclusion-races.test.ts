@@ -1,7 +1,7 @@
 /** Votes that have grown old, and members that come at a bad time: what could make two sides exclude each other. */
 import { expect, test } from 'vitest';
 import type { SimNode } from '../node.js';
-import { code, expectEqual, putNow, type Stage, stage, valueAt } from './stage.js';
+import { code, expectEqual, put, putNow, type Stage, stage, valueAt } from './stage.js';
 
 const LEASE_MS = 20_000;
 const HALF_MS = LEASE_MS / 2;
@@ -101,4 +101,35 @@ test('of two the one that is left lets a third in once the other is removed', ()
   a.input({ type: 'remove-member', id: 1, name: 'b' });
   expect(world.runUntil(() => c.ready, 20_000)).toBe(true);
   expectEqual([a, c]);
+});
+
+test('what is on its way to a slow disk when its member goes is waited for: no origin is sealed below it', () => {
+  const { world, nodes } = staged(['a', 'b', 'c', 'd']);
+  const [a, b, c, d] = nodes as [SimNode, SimNode, SimNode, SimNode];
+  putNow(d, 'early', 'v', { replicas: 4 });
+  world.partition([a, b]);
+  world.mend(a, b);
+  world.run(SLACK_MS);
+  c.diskFaults.slowMs = 60_000;
+  // The first batch keeps the disk busy; the second one waits.
+  put(d, 'k', 'v', ALONE);
+  put(d, 'late', 'v', ALONE);
+  world.run(500);
+  const dot = { origin: d.core!.identity.origin, seq: 3 };
+  const { taken, written } = c.core!;
+  expect(taken.head(dot.origin)).toBe(3);
+  c.diskFaults.slowMs = 0;
+  world.healAll();
+  world.partition([d]);
+  c.input({ type: 'remove-member', id: 1, name: 'd' });
+  const seen = new Set<string>();
+  const since = world.wall();
+  while (written.head(dot.origin) < 3) {
+    for (const node of [a, b, c]) seen.add(node.core!.sealing.covers(dot));
+    world.run(50);
+  }
+  expect(world.wall() - since).toBeGreaterThan(4_000);
+  expect([...seen]).toEqual(['behind']);
+  expect(world.runUntil(() => a.core!.sealing.covers(dot) === 'held', 120_000)).toBe(true);
+  expectEqual([a, b, c]);
 });
