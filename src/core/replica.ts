@@ -824,9 +824,9 @@ export class ReplicaCore implements Core {
         'DUPLICATE_ORIGIN',
         'another live node runs on a copy of this store: ask another',
       );
-    const minority = this.#minorityIssue();
-    if (minority !== undefined) throw new ReadmeshError('NO_MAJORITY', `${minority}: ask another`);
     const clock = this.#clockIssue();
     if (clock !== undefined) throw new ReadmeshError('CLOCK_SKEW', clock);
+    const minority = this.#minorityIssue();
+    if (minority !== undefined) throw new ReadmeshError('NO_MAJORITY', `${minority}: ask another`);
   }
 }
