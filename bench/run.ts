@@ -10,13 +10,16 @@ import { exitOnSignals } from '../bin/demo/cluster.js';
 import { isReadmeshError, ReadmeshError } from '../src/errors.js';
 import { nearest } from '../src/schema.js';
 import { ALL, runAll } from './all.js';
+import { applyCost } from './apply-cost.js';
 import { bulkReads } from './bulk-reads.js';
 import { busyReads } from './busy-reads.js';
+import { catchUp } from './catch-up.js';
 import { clientReads } from './client-reads.js';
 import { digestBench } from './digest.js';
 import { footprint } from './footprint.js';
 import { growth } from './growth.js';
 import { type Bench, runInContext } from './harness.js';
+import { idleBench } from './idle.js';
 import { importBench } from './import.js';
 import { localPuts } from './local-puts.js';
 import { localReads } from './local-reads.js';
@@ -37,11 +40,14 @@ const BENCHES: readonly Bench[] = [
   importBench,
   watchLatency,
   propagation,
+  rebuildBench,
   busyReads,
+  catchUp,
+  idleBench,
   footprint,
   growth,
+  applyCost,
   digestBench,
-  rebuildBench,
 ];
 
 export interface BenchOptions {

@@ -248,16 +248,23 @@ function writeHello(hello: Hello): void {
 }
 
 function writeMembers(members: Members): void {
-  begin(2, 2);
-  writer.array(members.rows.length * 5);
+  begin(2, 3);
+  writer.array(members.rows.length * 6);
   for (const row of members.rows) {
     text(row.name);
     text(row.host);
     text(row.address);
     text(row.origin);
     text(row.stamp);
+    texts(row.silent ?? []);
   }
   texts(members.removed);
+  writer.array(members.excluded.length * 3);
+  for (const { origin, name, at } of members.excluded) {
+    text(origin);
+    text(name);
+    int(at);
+  }
 }
 
 function writeSeals({ reply, rows, reports }: Seals): void {

@@ -5,7 +5,8 @@
  *
  *      0 hello           version, cluster, clusterUid, name, host, address, origin, run, phase, alone, wallMs, head
  *      1 refuse          code, message
- *      2 members         [name, host, address, origin, stamp, ...], [removed origin, ...]
+ *      2 members         [name, host, address, origin, stamp, [silent origin, ...], ...], [removed origin, ...],
+ *                        [excluded origin, name, at, ...]
  *      3 beat            wallMs, phase, clusterUid, alone, vectorHash, membersHash, whole,
  *                        [origin, head, top, ...], report
  *      4 resend          vector, members
@@ -53,6 +54,7 @@ import { checksum } from './checksum.js';
 import { SUM_BYTES, SUM_DIGITS } from './core/digest-sum.js';
 import { assertRow, KEY_BYTES_MAX } from './core/entry.js';
 import { ASK_KEYS_MAX } from './core/heal.js';
+import { SILENT_MAX } from './core/membership.js';
 import type {
   AskSums,
   Beat,
@@ -80,7 +82,7 @@ import {
   type SealReport,
   type SealRow,
 } from './core/seal-table.js';
-import type { MemberRow, OriginId, Records, Row } from './core/types.js';
+import type { Excluded, MemberRow, OriginId, Records, Row } from './core/types.js';
 import { ReadmeshError } from './errors.js';
 import { FrameReader } from './frame-reader.js';
 import { guardMsgpack, type MsgpackLimits } from './msgpack-guard.js';
@@ -167,7 +169,7 @@ const READERS: (MessageReader | undefined)[] = [
     }),
     true,
   ),
-  reader('members', 3, readMembers),
+  reader('members', 4, readMembers),
   reader('beat', 14, readBeat),
   reader('resend', 3, (frame) => ({
     type: 'resend',
@@ -366,15 +368,26 @@ function readHello(frame: FrameReader): Hello {
 
 function readMembers(frame: FrameReader): Members {
   const rows: MemberRow[] = [];
-  for (let left = frame.array('rows', FRAME_MEMBERS_MAX, 5); left > 0; left--)
-    rows.push({
+  for (let left = frame.array('rows', FRAME_MEMBERS_MAX, 6); left > 0; left--) {
+    const row = {
       name: frame.str('name', 1, NAME_BYTES_MAX),
       host: frame.str('host', 1, NAME_BYTES_MAX),
       address: frame.str('address', 0, ADDRESS_BYTES_MAX),
       origin: frame.hex('origin', 16),
       stamp: frame.hex('stamp', 32),
+    };
+    const silent = readOrigins(frame, 'silent', SILENT_MAX);
+    rows.push(silent.length === 0 ? row : { ...row, silent });
+  }
+  const removed = readOrigins(frame, 'removed', FRAME_MEMBERS_MAX);
+  const excluded: Excluded[] = [];
+  for (let left = frame.array('excluded', FRAME_MEMBERS_MAX, 3); left > 0; left--)
+    excluded.push({
+      origin: frame.hex('origin', 16),
+      name: frame.str('name', 1, NAME_BYTES_MAX),
+      at: frame.uint('at'),
     });
-  return { type: 'members', rows, removed: readOrigins(frame, 'removed', FRAME_MEMBERS_MAX) };
+  return { type: 'members', rows, removed, excluded };
 }
 
 function readBeat(frame: FrameReader): Beat {

@@ -17,7 +17,7 @@ export interface PendingWrite {
   readonly id: number;
   readonly needed: number;
   readonly fsync: boolean;
-  /** Monotonic ms. */
+  /** Monotonic ms, whole: any other number is an object of its own. */
   readonly deadline: number;
   /** The stamp that the writer gave; undefined: that of `row`. */
   readonly givenStamp: GivenStamp | undefined;

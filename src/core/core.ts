@@ -4,6 +4,7 @@
  *     lifecycle.ts    who am I, may I serve: founding, joining, bootstrapping, removal
  *     links.ts        who am I connected to: handshake, dialing, one link per peer
  *     gossip.ts       what do others have: heartbeats, vectors, member table
+ *     exclusion.ts    members that are gone for good: votes, and the minority that must not go on alone
  *     replication.ts  new writes: accept, push, relay, acknowledge
  *     sealing.ts      origins that have ended: sealed, forgotten
  *     horizon.ts      up to when all hold everything: what may be collected, and whom that leaves behind
@@ -20,6 +21,7 @@ import type { CoreOptions } from '../options.js';
 import type { Acknowledgements } from './acknowledgements.js';
 import type { Collection } from './collection.js';
 import type { Checksum } from './entry.js';
+import type { Exclusion } from './exclusion.js';
 import type { FailureDetector } from './failure-detector.js';
 import type { Found, Heal } from './heal.js';
 import type { Hlc } from './hlc.js';
@@ -142,6 +144,7 @@ export interface Core {
   readonly sealing: Sealing;
   readonly horizon: Horizon;
   readonly collection: Collection;
+  readonly exclusion: Exclusion;
   readonly detector: FailureDetector;
   readonly timers: Timers<TimerName>;
   /** By link; accepted or still shaking hands. */

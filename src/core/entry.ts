@@ -128,17 +128,20 @@ export function isTombstone(row: Row): boolean {
   return row[AT_KIND] === KIND_TOMBSTONE;
 }
 
-/** The millisecond last put into text: stamps given together share it. */
+/** The time last put into text, but for its last byte: stamps given together share it. */
 let textMs = -1;
-let msText = '';
+let textHigh = -1;
+let timeText = '';
 
 export function stampHexOf(row: Row): StampHex {
   const ms = stampMsOf(row);
-  if (ms !== textMs) {
-    msText = toHex(row, AT_STAMP, AT_STAMP + 6);
+  const high = row[AT_STAMP + 6]!;
+  if (ms !== textMs || high !== textHigh) {
+    timeText = toHex(row, AT_STAMP, AT_STAMP + 7);
     textMs = ms;
+    textHigh = high;
   }
-  return msText + HEX[row[AT_STAMP + 6]!]! + HEX[row[AT_STAMP + 7]!]! + idAt(row, AT_STAMP + 8);
+  return timeText + HEX[row[AT_STAMP + 7]!]! + idAt(row, AT_STAMP + 8);
 }
 
 export function stampMsOf(row: Row): number {

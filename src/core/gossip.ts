@@ -18,9 +18,9 @@
 import { type Core, isSparse } from './core.js';
 import { PHI_SUSPECT } from './failure-detector.js';
 import { NO_REPORT } from './horizon.js';
-import type { Lifecycle } from './lifecycle.js';
+import { EXCLUDED_TEXT, type Lifecycle } from './lifecycle.js';
 import type { Links } from './links.js';
-import type { MembersNews } from './membership.js';
+import { type MembersNews, noNews } from './membership.js';
 import type { Beat, Members, Pulse, Resend, VectorEntry } from './messages.js';
 import type { Peer } from './peer.js';
 import type { Trees } from './trees.js';
@@ -123,7 +123,8 @@ export class Gossip {
   beat(): void {
     const core = this.#core;
     core.timers.set('beat', core.now.mono + core.options.beatMs);
-    this.#reclaimName();
+    core.exclusion.beat();
+    this.#publishOwn();
     core.horizon.beat();
     for (const peer of core.linked()) this.#beat(peer, false);
     core.sealing.beat();
@@ -135,13 +136,14 @@ export class Gossip {
   /**
    * Another node may have borne this node's name while it was away: a copy of its store, or a new start with an
    * empty one. Whoever is back says so again, or its peers would go on to dial the other's address, and count no
-   * acknowledgement of its. Once a beat, since the two may be up at the same time for a while.
+   * acknowledgement of its. Once a beat, since the two may be up at the same time for a while. This node's votes are in
+   * its row, too.
    */
-  #reclaimName(): void {
+  #publishOwn(): void {
     const { identity } = this.#core;
     if (identity.uid === '' || (identity.phase !== 'ready' && identity.phase !== 'bootstrapping')) return;
     const row = this.#lifecycle.publishSelf();
-    if (row !== undefined) this.membersChanged({ rows: [row], removed: [] });
+    if (row !== undefined) this.membersChanged({ ...noNews(), rows: [row] });
   }
 
   /** Heads that were written since the last beat are due to be announced. */
@@ -162,9 +164,13 @@ export class Gossip {
   membersChanged(news: MembersNews, from?: Peer): void {
     const core = this.#core;
     this.#lifecycle.storeMembers();
+    const excluded = core.exclusion.decide();
     if (core.members.isRemoved(core.identity.origin)) this.#lifecycle.expel();
+    else if (core.members.isExcluded(core.identity.origin))
+      this.#lifecycle.outdate(from?.name ?? '', EXCLUDED_TEXT);
     if (core.identity.uid !== '')
       for (const peer of core.linked()) if (peer !== from) core.send(peer, { type: 'members', ...news });
+    if (excluded.length > 0) return this.membersChanged({ ...noNews(), excluded });
     this.#forgetStrangers();
     this.#links.reconcile();
   }
@@ -173,8 +179,8 @@ export class Gossip {
     const { identity, members } = this.#core;
     // Rows of another founding are not ours to keep; a newcomer asks again once it belongs.
     if (identity.uid === '' || peer.clusterUid !== identity.uid) return;
-    const news: MembersNews = { rows: [], removed: [] };
-    if (members.merge(message.rows, message.removed, news)) this.membersChanged(news, peer);
+    const news = noNews();
+    if (members.merge(message.rows, message.removed, message.excluded, news)) this.membersChanged(news, peer);
   }
 
   onResend(peer: Peer, message: Resend): void {
@@ -186,6 +192,7 @@ export class Gossip {
     const core = this.#core;
     if (!this.#links.checkClock(peer, beat.wallMs)) return;
     core.detector.heard(peer.origin, core.now.mono);
+    core.exclusion.heard(peer.origin, beat.wallMs);
     peer.beatAt = core.now.mono;
     peer.roundTripMs ??= core.now.mono - peer.openedAt;
     const joined = peer.clusterUid !== beat.clusterUid && beat.clusterUid === core.identity.uid;
@@ -246,7 +253,8 @@ export class Gossip {
     if (identity.uid === '') return;
     const own = members.row(config.name);
     const rows = all ? members.rows() : own === undefined ? [] : [own];
-    this.#core.send(peer, { type: 'members', rows, removed: all ? members.removed() : [] });
+    const [removed, excluded] = all ? [members.removed(), members.excluded()] : [[], []];
+    this.#core.send(peer, { type: 'members', rows, removed, excluded });
   }
 
   /** Asks for the whole of what differs. */
@@ -353,6 +361,7 @@ export class Gossip {
     const isNeighbour = this.#core.linked().some((peer) => peer.origin === origin);
     if (!suspect) {
       this.#lost.delete(origin);
+      this.#core.exclusion.heard(origin);
       if (!isNeighbour) detector.heard(origin, now.mono, this.#pulseMs);
     } else if (!isNeighbour || (detector.silence(origin, now.mono) ?? 0) > options.beatMs * 2)
       detector.accuse(origin);

@@ -20,7 +20,7 @@ import { stampBytes, stampFromHex, stampMs, stampToHex } from './hlc.js';
 import type { Hello, PeerPhase } from './messages.js';
 import type { Peer } from './peer.js';
 import { restoredSeals } from './sealing.js';
-import type { MemberRow, OriginId } from './types.js';
+import type { Excluded, MemberRow, OriginId } from './types.js';
 
 /** Every new node must have been seen for this long before one of them founds, ms. */
 const FOUNDING_QUIET_MS = 300;
@@ -28,6 +28,10 @@ const FOUNDING_QUIET_MS = 300;
 /** What is wrong with a store that is `outdated`, and what becomes of it. */
 export const OUTDATED_TEXT =
   'while this node was away the cluster deleted for good what this store may still hold: it is to be set aside and filled anew from the other members';
+
+/** The same, of a store whose origin a majority has excluded. */
+export const EXCLUDED_TEXT =
+  'the other members have not heard this node for the time of a lease (leaseMs), and a majority has excluded it: its store is to be set aside and filled anew from them';
 
 interface StoredNode {
   cluster: string;
@@ -43,6 +47,8 @@ interface StoredNode {
 interface StoredMembers {
   rows: MemberRow[];
   removed: OriginId[];
+  /** Absent in stores from before there were any. */
+  excluded?: Excluded[];
 }
 
 /** What a store says about its owner, before a replica is made from it. */
@@ -112,6 +118,8 @@ export interface LifecycleHooks {
 export class Lifecycle {
   readonly #core: Core;
   readonly #hooks: LifecycleHooks;
+  /** Why this store is outdated, once it is. */
+  outdatedText = OUTDATED_TEXT;
   #quietSince: number | undefined;
 
   constructor(core: Core, hooks: LifecycleHooks) {
@@ -125,7 +133,7 @@ export class Lifecycle {
     const table = decodeMeta<StoredMembers>(deps.recovered.meta.get('members'));
     // Alone, a restored store is a cluster of its own: that is how a lost one is brought back.
     const isAnew = stored?.unmet === true && (config.join.length === 0 || config.found);
-    if (table !== undefined && !isAnew) members.merge(table.rows, table.removed);
+    if (table !== undefined && !isAnew) members.merge(table.rows, table.removed, table.excluded);
     if (stored !== undefined) {
       identity.uid = isAnew ? '' : stored.uid;
       identity.unmet = stored.unmet === true && !isAnew;
@@ -145,6 +153,7 @@ export class Lifecycle {
       this.#store();
     }
     if (members.isRemoved(identity.origin)) this.expel();
+    else if (stored !== undefined && members.isExcluded(stored.origin)) this.outdate('', EXCLUDED_TEXT);
   }
 
   /** Nobody but this node was ever a member. */
@@ -240,8 +249,11 @@ export class Lifecycle {
     this.#core.emit({ type: 'state' });
   }
 
-  /** What this peer has collected may still be here, and would come back from here. */
-  outdate(peer: string): void {
+  /**
+   * The cluster went on without this store: what a peer has collected may still be here, and would come back from here; or
+   * its origin was excluded. `peer`: who told; empty: the own member table.
+   */
+  outdate(peer: string, message = OUTDATED_TEXT): void {
     const { identity, acks } = this.#core;
     if (identity.phase !== 'ready' && identity.phase !== 'bootstrapping') return;
     identity.phase = 'outdated';
@@ -249,7 +261,8 @@ export class Lifecycle {
       'CLOSED',
       'the cluster went on without this node, so the outcome is unknown: retry with the same stamp at another host',
     );
-    this.#core.log('error', 'outdated', { peer, message: OUTDATED_TEXT });
+    this.outdatedText = message;
+    this.#core.log('error', 'outdated', { peer, message });
     this.#core.emit({ type: 'state' });
     this.#hooks.onChanged();
   }
@@ -269,12 +282,15 @@ export class Lifecycle {
   /** Writes this node's own row of the member table, if anything in it changed; returns it then. */
   publishSelf(): MemberRow | undefined {
     const { identity, config, members, now } = this.#core;
-    const old = members.rows().find((row) => row.name === config.name);
+    const { silent } = this.#core.exclusion;
+    const old = members.row(config.name);
     if (
       old !== undefined &&
       old.origin === identity.origin &&
       old.address === config.address &&
-      old.host === config.host
+      old.host === config.host &&
+      // Votes against those that were excluded since stay until there are others.
+      String((old.silent ?? []).filter((origin) => members.isMember(origin))) === String(silent)
     )
       return undefined;
     const ms = Math.max(
@@ -284,7 +300,8 @@ export class Lifecycle {
     );
     const stamp = stampToHex(stampBytes(ms, 0, identity.origin));
     const { name, host, address } = config;
-    const row = { name, host, address, origin: identity.origin, stamp };
+    const { origin } = identity;
+    const row = { name, host, address, origin, stamp, ...(silent.length === 0 ? {} : { silent }) };
     members.merge([row], []);
     this.storeMembers();
     // Whoever bore the name meanwhile was asked in this node's place.
@@ -303,7 +320,11 @@ export class Lifecycle {
 
   storeMembers(): void {
     const { members, queue } = this.#core;
-    const table: StoredMembers = { rows: members.rows(), removed: members.removed() };
+    const table: StoredMembers = {
+      rows: members.rows(),
+      removed: members.removed(),
+      excluded: members.excluded(),
+    };
     queue.batch().meta.set('members', encodeMeta(table));
   }
 

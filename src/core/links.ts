@@ -13,7 +13,7 @@
  */
 import { type Core, isSparse } from './core.js';
 import type { LinkId } from './io.js';
-import type { Lifecycle } from './lifecycle.js';
+import { EXCLUDED_TEXT, type Lifecycle } from './lifecycle.js';
 import type { Hello, Refuse } from './messages.js';
 import { Neighbours } from './neighbours.js';
 import { Peer } from './peer.js';
@@ -22,6 +22,8 @@ import type { MemberRow, OriginId } from './types.js';
 export const PROTOCOL_VERSION = 1;
 
 const SILENT = 'silent';
+/** Code of the refusal of a store whose origin was excluded: it is to start anew, by itself. */
+const EXCLUDED = 'EXCLUDED';
 
 interface Dial {
   state: 'idle' | 'dialing' | 'open';
@@ -128,7 +130,8 @@ export class Links {
     });
     if (refuse.code === 'CLOCK_SKEW') this.#noteSkew(peer.name || (peer.dialed ?? ''));
     if (refuse.code === 'REMOVED') this.#lifecycle.expel();
-    this.#note(refuse.code, refuse.message);
+    if (refuse.code === EXCLUDED) this.#lifecycle.outdate(peer.name, EXCLUDED_TEXT);
+    else this.#note(refuse.code, refuse.message);
     core.emit({ type: 'state' });
     if (peer.dialed !== undefined) this.#dial(peer.dialed).failures += 1;
     this.close(peer, refuse.code);
@@ -219,6 +222,7 @@ export class Links {
     for (const peer of core.linked()) {
       if (core.members.isRemoved(peer.origin))
         this.refuse(peer, 'REMOVED', 'this member was removed from the cluster');
+      else if (core.members.isExcluded(peer.origin)) this.refuse(peer, EXCLUDED, EXCLUDED_TEXT);
     }
     if (core.identity.phase === 'expelled') return;
     for (const member of this.#wanted()) this.#dialIfDue(member.address, this.#courtesy(member));
@@ -295,6 +299,7 @@ export class Links {
     if (this.#isAhead(hello.wallMs)) return ['CLOCK_SKEW', this.#skewText(hello.wallMs)];
     if (members.isRemoved(hello.origin))
       return ['REMOVED', `member "${hello.name}" was removed: empty its data folder to let it join again`];
+    if (members.isExcluded(hello.origin)) return [EXCLUDED, EXCLUDED_TEXT];
     if (hello.origin === identity.origin)
       return [
         'DUPLICATE_ORIGIN',

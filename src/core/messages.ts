@@ -6,7 +6,7 @@
  * is closed. All integers are non-negative and below 2^53; times are milliseconds.
  */
 import type { SealReport, SealRow } from './seal-table.js';
-import type { MemberRow, OriginId, Row } from './types.js';
+import type { Excluded, MemberRow, OriginId, Row } from './types.js';
 
 /** Where a node stands, as its peers see it. */
 export type PeerPhase = 'new' | 'bootstrapping' | 'ready';
@@ -38,12 +38,14 @@ export interface Refuse {
   readonly message: string;
 }
 
-/** The member table, whole or in part; rows and removals merge. */
+/** The member table, whole or in part; rows, removals and exclusions merge. */
 export interface Members {
   readonly type: 'members';
   readonly rows: readonly MemberRow[];
   /** Origins that an operator removed. */
   readonly removed: readonly OriginId[];
+  /** Those that a majority has excluded. */
+  readonly excluded: readonly Excluded[];
 }
 
 /** Heartbeat. Announces what is written to the sender's disk. */

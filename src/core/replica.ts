@@ -13,6 +13,7 @@ import { Collection } from './collection.js';
 import type { Core, Counters, Identity, ReplicaConfig, ReplicaDeps, TimerName } from './core.js';
 import { Digest, type DigestView } from './digest.js';
 import { asDeleted } from './entry.js';
+import { Exclusion } from './exclusion.js';
 import { FailureDetector } from './failure-detector.js';
 import { Gossip } from './gossip.js';
 import { DAMAGED, type Found, Heal, type Outcome } from './heal.js';
@@ -20,9 +21,9 @@ import { HealAnswers } from './heal-answers.js';
 import { Hlc } from './hlc.js';
 import { Horizon } from './horizon.js';
 import type { Effect, Input, LinkId, LocalWrite } from './io.js';
-import { Lifecycle, OUTDATED_TEXT } from './lifecycle.js';
+import { Lifecycle } from './lifecycle.js';
 import { Links } from './links.js';
-import { MemberTable } from './membership.js';
+import { MemberTable, noNews } from './membership.js';
 import type { PeerMessage } from './messages.js';
 import { Offers } from './offers.js';
 import type { Peer } from './peer.js';
@@ -79,6 +80,8 @@ export interface MemberView extends MemberRow {
   readonly state: 'alive' | 'suspect' | 'unknown';
   readonly linked: boolean;
   readonly lastHeardMs: number | undefined;
+  /** How many others vote to exclude it. */
+  readonly votes: number;
 }
 
 export interface Sizes {
@@ -112,6 +115,7 @@ export class ReplicaCore implements Core {
   readonly sealing: Sealing;
   readonly horizon: Horizon = new Horizon(this);
   readonly collection: Collection;
+  readonly exclusion: Exclusion = new Exclusion(this);
   readonly detector: FailureDetector;
   readonly timers = new Timers<TimerName>();
   readonly peers = new Map<LinkId, Peer>();
@@ -307,6 +311,7 @@ export class ReplicaCore implements Core {
         state: self ? 'alive' : this.detector.state(row.origin, this.now.mono),
         linked: linked.has(row.origin),
         lastHeardMs: self ? 0 : this.detector.silence(row.origin, this.now.mono),
+        votes: this.members.votes(row.origin),
       };
     });
   }
@@ -319,7 +324,10 @@ export class ReplicaCore implements Core {
         code: 'STORE_FAILED',
         message: 'the store refused a write: nothing is acknowledged until it is reopened',
       });
-    if (this.identity.phase === 'outdated') out.push({ code: 'OUTDATED', message: OUTDATED_TEXT });
+    if (this.identity.phase === 'outdated')
+      out.push({ code: 'OUTDATED', message: this.#lifecycle.outdatedText });
+    const minority = this.#minorityIssue();
+    if (minority !== undefined) out.push({ code: 'NO_MAJORITY', message: minority });
     if (this.identity.phase === 'expelled')
       out.push({
         code: 'REMOVED',
@@ -422,6 +430,7 @@ export class ReplicaCore implements Core {
       case 'start':
         this.sealing.start();
         this.horizon.start();
+        this.exclusion.start();
         this.#lifecycle.start();
         this.#gossip.start();
         this.#digest.start();
@@ -628,10 +637,11 @@ export class ReplicaCore implements Core {
   }
 
   #removeMember(id: number, name: string): void {
-    const row = this.members.byName(name);
-    if (row === undefined) return this.emit({ type: 'removed-member', id, found: false });
+    const row = this.members.row(name);
+    if (row === undefined || this.members.isRemoved(row.origin))
+      return this.emit({ type: 'removed-member', id, found: false });
     this.members.merge([], [row.origin]);
-    this.#gossip.membersChanged({ rows: [], removed: [row.origin] });
+    this.#gossip.membersChanged({ ...noNews(), removed: [row.origin] });
     this.afterWritten(() => this.emit({ type: 'removed-member', id, found: true }));
   }
 
@@ -769,12 +779,23 @@ export class ReplicaCore implements Core {
     return undefined;
   }
 
+  #minorityIssue(): string | undefined {
+    const minority = this.identity.phase === 'ready' ? this.exclusion.minority : undefined;
+    if (minority === undefined) return undefined;
+    const { heard, members, forMs } = minority;
+    return (
+      `for ${Math.floor(forMs / 1_000)} s this node has heard no majority of the members (${heard} of ${members}, itself included), ` +
+      'and the others may go on without it: it takes no writes until it hears them'
+    );
+  }
+
   #refuseUnfit(): void {
     const { phase } = this.identity;
     if (this.#stopping) throw new ReadmeshError('CLOSED', 'this node is closing: ask another');
     if (phase === 'expelled')
       throw new ReadmeshError('REMOVED', 'this node was removed from its cluster: ask another');
-    if (phase === 'outdated') throw new ReadmeshError('NOT_READY', `${OUTDATED_TEXT}: ask another`);
+    if (phase === 'outdated')
+      throw new ReadmeshError('NOT_READY', `${this.#lifecycle.outdatedText}: ask another`);
     if (phase === 'failed')
       throw new ReadmeshError('STORE_FAILED', 'the store of this node has failed: ask another');
     if (this.identity.unmet)
@@ -792,6 +813,8 @@ export class ReplicaCore implements Core {
         'DUPLICATE_ORIGIN',
         'another live node runs on a copy of this store: ask another',
       );
+    const minority = this.#minorityIssue();
+    if (minority !== undefined) throw new ReadmeshError('NO_MAJORITY', `${minority}: ask another`);
     const clock = this.#clockIssue();
     if (clock !== undefined) throw new ReadmeshError('CLOCK_SKEW', clock);
   }

@@ -22,6 +22,7 @@ import {
   makeLocalRow,
   makeMortalRow,
   NO_VALUE,
+  type StampParts,
   stampCounterOf,
   stampMsOf,
 } from './entry.js';
@@ -141,6 +142,9 @@ export class Replication {
   readonly #acks: Acknowledgements;
   readonly #trees: Trees;
   readonly #offers: Offers;
+  /** Of the write at hand: made anew for each they would be garbage. */
+  readonly #lastStamp = { ms: 0, counter: 0, writer: '' };
+  readonly #nextDot = { origin: '', seq: 0 };
 
   constructor(core: Core, merge: Merge, trees: Trees, offers: Offers) {
     this.#core = core;
@@ -173,7 +177,7 @@ export class Replication {
       id: write.id,
       needed: write.replicas ?? (core.members.active().length > 1 ? 2 : 1),
       fsync: write.fsync ?? true,
-      deadline: now.mono + (write.timeoutMs ?? options.ackTimeoutMs),
+      deadline: Math.ceil(now.mono + (write.timeoutMs ?? options.ackTimeoutMs)),
       givenStamp,
       row: answer,
       superseded,
@@ -338,8 +342,7 @@ export class Replication {
     const { origin } = identity;
     // `admit` left the clock within bounds; the few steps of one batch may still carry it past them.
     if (op.stamp === undefined && !hlc.tick(core.now.wall)) hlc.receive(hlc.ms + 1, 0);
-    const stamp =
-      op.stamp === undefined ? { ms: hlc.ms, counter: hlc.counter, writer: origin } : partsOfStamp(op.stamp);
+    const stamp = op.stamp === undefined ? this.#ownStamp() : partsOfStamp(op.stamp);
     const { ms, counter } = stamp;
     let current = core.current(key);
     if (current === DAMAGED) {
@@ -349,7 +352,9 @@ export class Replication {
       current = core.heal.remains(key);
     }
     const seq = taken.head(origin) + 1;
-    const dot = { origin, seq };
+    const dot = this.#nextDot;
+    dot.origin = origin;
+    dot.seq = seq;
     const row =
       op.ttlMs === undefined
         ? makeLocalRow(key, kind, stamp, dot, value, deps.checksum)
@@ -368,6 +373,16 @@ export class Replication {
     queue.put(batch, key, row, current, true, false);
     if (core.heal.lost > 0) core.heal.replaced(key, row, batch);
     return row;
+  }
+
+  /** The clock's present stamp, valid until the next call. */
+  #ownStamp(): StampParts {
+    const { hlc, identity } = this.#core;
+    const stamp = this.#lastStamp;
+    stamp.ms = hlc.ms;
+    stamp.counter = hlc.counter;
+    stamp.writer = identity.origin;
+    return stamp;
   }
 
   #frameOf(batch: Batch, frame: number): Push {

@@ -41,6 +41,17 @@ export interface MemberRow {
   readonly address: string;
   readonly origin: OriginId;
   readonly stamp: StampHex;
+  /** Members that it has not heard for a lease, and votes to exclude; rising, at most `SILENT_MAX`. Absent: none. */
+  readonly silent?: readonly OriginId[];
+}
+
+/** A member that a majority has excluded. */
+export interface Excluded {
+  readonly origin: OriginId;
+  /** Its name then. */
+  readonly name: string;
+  /** When the first of those who saw the majority saw it, ms since 1970. For people to read. */
+  readonly at: number;
 }
 
 /**

@@ -53,6 +53,15 @@ interface Waiting<T> {
   reject(error: Error): void;
 }
 
+/** Thousands of writes wait at once: nothing but this is kept of what answers one. */
+type Answer = (receipt: Receipt | Promise<never>) => void;
+
+let keptAnswer: Answer = () => {};
+/** The executor of every such promise: one of its own for each would be garbage. */
+const keepAnswer = (answer: Answer): void => {
+  keptAnswer = answer;
+};
+
 export class Driver {
   readonly core: ReplicaCore;
   readonly healing = new HealRequests((input) => this.input(input));
@@ -63,7 +72,7 @@ export class Driver {
   readonly #inputs: Input[] = [];
   /** Writes of this turn of the event loop. */
   #turn: LocalWrite[] = [];
-  readonly #writes = new RequestTable<Waiting<Receipt>>();
+  readonly #writes = new RequestTable<Answer>();
   readonly #removals = new Map<number, Waiting<boolean>>();
   readonly #scans = new Map<number, Promise<Scan>>();
   #ids = 0;
@@ -126,13 +135,14 @@ export class Driver {
     ops: readonly LocalOp[],
     options: { replicas?: number; fsync?: boolean; timeoutMs?: number },
   ): Promise<Receipt> {
-    return new Promise((resolve, reject) => {
-      if (this.#draining) return reject(new ReadmeshError('CLOSED', 'this node is closing: ask another'));
-      const id = this.#writes.add({ resolve, reject });
-      const { replicas, fsync, timeoutMs } = options;
-      if (this.#turn.length === 0) queueMicrotask(this.#takeTurn);
-      this.#turn.push({ id, ops, replicas, fsync, timeoutMs });
-    });
+    if (this.#draining)
+      return Promise.reject(new ReadmeshError('CLOSED', 'this node is closing: ask another'));
+    const answered = new Promise<Receipt>(keepAnswer);
+    const id = this.#writes.add(keptAnswer);
+    const { replicas, fsync, timeoutMs } = options;
+    if (this.#turn.length === 0) queueMicrotask(this.#takeTurn);
+    this.#turn.push({ id, ops, replicas, fsync, timeoutMs });
+    return answered;
   }
 
   readonly #takeTurn = (): void => {
@@ -186,7 +196,8 @@ export class Driver {
       'CLOSED',
       'this node was closed before the write was acknowledged: retry elsewhere',
     );
-    for (const waiting of [...this.#writes.clear(), ...this.#removals.values()]) waiting.reject(closed);
+    for (const answer of this.#writes.clear()) answer(Promise.reject(closed));
+    for (const removal of this.#removals.values()) removal.reject(closed);
     this.#removals.clear();
     this.healing.close();
     for (const id of [...this.#scans.keys()]) await this.#closeScan(id);
@@ -215,14 +226,13 @@ export class Driver {
         return;
       }
       case 'settled':
-        this.#writes.get(effect.id)?.resolve(effect.receipt);
+        this.#writes.get(effect.id)?.(effect.receipt);
         this.#writes.delete(effect.id);
         return;
       case 'rejected': {
         const { id, code, message, details } = effect;
-        this.#writes
-          .get(id)
-          ?.reject(new ReadmeshError(code, message, details === undefined ? {} : { details }));
+        const error = new ReadmeshError(code, message, details === undefined ? {} : { details });
+        this.#writes.get(id)?.(Promise.reject(error));
         this.#writes.delete(id);
         return;
       }

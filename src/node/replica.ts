@@ -15,7 +15,7 @@ import type {
   WatchOptions,
   WriteOptions,
 } from '../read-store.js';
-import type { VerifyReport, WriteOp, WriteRequest } from '../service.js';
+import type { VerifyReport, WriteOp } from '../service.js';
 import { encodeValue } from '../values.js';
 import { Node } from './node.js';
 import type { NodeOptions } from './options.js';
@@ -79,7 +79,14 @@ export class EmbeddedReplica implements Replica {
   }
 
   put(key: string, value: Value, options: WriteOptions = {}): Promise<Receipt> {
-    return this.#write([{ type: 'put', key, value }], options);
+    try {
+      const { stamp, ttlMs } = options;
+      assertTtl(ttlMs);
+      const given = stamp === undefined ? undefined : stampAt(stamp, 0);
+      return this.#send([encodePut(key, value, given, ttlMs, this.#valueBytesMax)], options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   del(key: string, options: WriteOptions = {}): Promise<Receipt> {
@@ -119,37 +126,43 @@ export class EmbeddedReplica implements Replica {
   /** Not async: a write makes one promise, not three. */
   #write(operations: readonly BatchOperation[], options: WriteOptions): Promise<Receipt> {
     try {
-      return this.node.write(this.#request(operations, options));
+      const { stamp, ttlMs } = options;
+      assertTtl(ttlMs);
+      const ops = operations.map((operation, i): WriteOp => {
+        const given = stamp === undefined ? undefined : stampAt(stamp, i);
+        if (operation.type === 'put')
+          return encodePut(
+            operation.key,
+            operation.value,
+            given,
+            operation.ttlMs ?? ttlMs,
+            this.#valueBytesMax,
+          );
+        return { key: operation.key, kind: KIND_TOMBSTONE, value: NO_VALUE, stamp: given, ttlMs: undefined };
+      });
+      return this.#send(ops, options);
     } catch (error) {
       return Promise.reject(error);
     }
   }
 
-  #request(operations: readonly BatchOperation[], options: WriteOptions): WriteRequest {
-    const { valueBytesMax } = this.node.driver.core.options;
-    const { stamp, ttlMs } = options;
-    assertTtl(ttlMs);
-    const ops = new Array<WriteOp>(operations.length);
-    for (let i = 0; i < ops.length; i++) {
-      const given = stamp === undefined ? undefined : stampAt(stamp, i);
-      ops[i] = encodeOperation(operations[i]!, given, ttlMs, valueBytesMax);
-    }
-    const { replicas, fsync, timeoutMs } = options;
-    return { ops, replicas, fsync, timeoutMs };
+  #send(ops: readonly WriteOp[], { replicas, fsync, timeoutMs }: WriteOptions): Promise<Receipt> {
+    return this.node.write({ ops, replicas, fsync, timeoutMs });
+  }
+
+  get #valueBytesMax(): number {
+    return this.node.driver.core.options.valueBytesMax;
   }
 }
 
-function encodeOperation(
-  operation: BatchOperation,
+function encodePut(
+  key: string,
+  value: Value,
   stamp: string | undefined,
   ttlMs: number | undefined,
   valueBytesMax: number,
 ): WriteOp {
-  const { key } = operation;
-  const put = operation.type === 'put';
-  const kind = put ? KIND_REGISTER : KIND_TOMBSTONE;
-  const value = put ? encodeValue(operation.value, valueBytesMax) : NO_VALUE;
-  return { key, kind, value, stamp, ttlMs: put ? (operation.ttlMs ?? ttlMs) : undefined };
+  return { key, kind: KIND_REGISTER, value: encodeValue(value, valueBytesMax), stamp, ttlMs };
 }
 
 /** Stamp of one operation of a batch whose first one bears `first`. */

@@ -50,6 +50,9 @@ describe('in a smoke run every bench verifies its own results and leaves nothing
     { name: 'growth', comparisons: 3, distributions: 0 },
     { name: 'digest', comparisons: 3, distributions: 0 },
     { name: 'rebuild', comparisons: 1, distributions: 0 },
+    { name: 'catch-up', comparisons: 3, distributions: 0 },
+    { name: 'idle', comparisons: 2, distributions: 0 },
+    { name: 'apply-cost', comparisons: 1, distributions: 0 },
   ])('$name', async ({ name, comparisons, distributions, without = [] }) => {
     const { code, stdout, stderr } = await bench(name, '--smoke', '--json');
     const reasons = stderr.split('\n').filter((line) => line !== '');

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { FailureDetector, PHI_SUSPECT } from '../../src/core/failure-detector.js';
-import { MEMBERS_MAX, MemberTable } from '../../src/core/membership.js';
-import type { MemberRow } from '../../src/core/types.js';
+import { MEMBERS_MAX, MemberTable, noNews } from '../../src/core/membership.js';
+import type { Excluded, MemberRow } from '../../src/core/types.js';
 import { minimumOfHeads, VersionVector } from '../../src/core/version-vector.js';
 
 const origin = fc.constantFrom('a'.repeat(16), 'b'.repeat(16), 'c'.repeat(16));
@@ -85,20 +85,120 @@ describe('the member table', () => {
     address: fc.constantFrom('h:1', 'h:2'),
     origin,
     stamp: fc.constantFrom('0'.repeat(32), '1'.repeat(32)),
+    silent: fc.uniqueArray(origin, { maxLength: 3 }),
   });
+  const exclusion: fc.Arbitrary<Excluded> = fc.record({ origin, name, at: fc.nat(3) });
+  const part = fc.tuple(
+    fc.array(row),
+    fc.array(origin, { maxLength: 2 }),
+    fc.array(exclusion, { maxLength: 2 }),
+  );
+  type Part = readonly [readonly MemberRow[], readonly string[], readonly Excluded[]];
 
-  test('ends the same in whatever order, and however often, rows and removals arrive', () => {
+  const tableOf = (...parts: readonly Part[]): MemberTable => {
+    const table = new MemberTable();
+    for (const [rows, removed, excluded] of parts) table.merge(rows, removed, excluded);
+    return table;
+  };
+  const joined = (a: MemberTable, b: MemberTable): MemberTable =>
+    tableOf([a.rows(), a.removed(), a.excluded()], [b.rows(), b.removed(), b.excluded()]);
+  const expectSame = (a: MemberTable, b: MemberTable): void => {
+    expect(a.hash).toBe(b.hash);
+    expect(a.active()).toEqual(b.active());
+    expect(a.outvoted()).toEqual(b.outvoted());
+    expect(new Set(a.excluded())).toEqual(new Set(b.excluded()));
+  };
+
+  test('ends the same in whatever order, and however often, its parts arrive', () => {
     fc.assert(
-      fc.property(fc.array(row), fc.array(origin), (rows, removed) => {
-        const [a, b] = [new MemberTable(), new MemberTable()];
-        a.merge(rows, []);
-        a.merge([], removed);
-        for (const r of [...rows.toReversed(), ...rows]) b.merge([r], removed);
-        b.merge([], removed);
-        expect(a.hash).toBe(b.hash);
-        expect(a.active()).toEqual(b.active());
+      fc.property(part, part, part, (x, y, z) => {
+        const [a, b, c] = [tableOf(x), tableOf(y), tableOf(z)];
+        expectSame(joined(a, b), joined(b, a));
+        expectSame(joined(joined(a, b), c), joined(a, joined(b, c)));
+        expectSame(joined(a, a), a);
+        expect(tableOf(x).merge(a.rows(), a.removed(), a.excluded())).toBe(false);
       }),
     );
+  });
+
+  test('tells what was news to it, which is all that another one lacks', () => {
+    fc.assert(
+      fc.property(part, part, (x, y) => {
+        const [a, b, c] = [tableOf(x), tableOf(x), tableOf(y)];
+        const news = noNews();
+        const changed = a.merge(c.rows(), c.removed(), c.excluded(), news);
+        expect(b.merge(news.rows, news.removed, news.excluded)).toBe(changed);
+        expectSame(a, b);
+      }),
+    );
+  });
+
+  test('whom it never excluded it may come to; whom it did stays out, however new its row', () => {
+    fc.assert(
+      fc.property(part, part, (x, y) => {
+        const table = tableOf(x);
+        const before = table.excluded().map((one) => one.origin);
+        table.merge(...y);
+        for (const gone of before) {
+          expect(table.isExcluded(gone)).toBe(true);
+          expect(table.isMember(gone)).toBe(false);
+        }
+      }),
+    );
+  });
+
+  describe('votes', () => {
+    const names = ['a', 'b', 'c', 'd', 'e'];
+    const idOf = (of: string): string => of.repeat(16);
+    /** `votes`: who votes against whom. */
+    const table = (members: string, votes: Record<string, string> = {}): MemberTable =>
+      tableOf([
+        [...members].map((of) => ({
+          ...{ name: of, host: of, address: '', origin: idOf(of), stamp: '1' },
+          ...(votes[of] === undefined ? {} : { silent: [...votes[of]].map(idOf) }),
+        })),
+        [],
+        [],
+      ]);
+    const out = (of: MemberTable): string =>
+      of
+        .outvoted()
+        .map((row) => row.name)
+        .join('');
+
+    test('of a strict majority of all exclude, silent ones counted', () => {
+      expect(out(table('abc', { a: 'c' }))).toBe('');
+      expect(out(table('abc', { a: 'c', b: 'c' }))).toBe('c');
+      expect(out(table('ab', { a: 'b' }))).toBe('');
+      expect(out(table('abcd', { a: 'cd', b: 'cd' }))).toBe('');
+      expect(out(table('abcde', { a: 'de', b: 'de' }))).toBe('');
+      expect(out(table('abcde', { a: 'de', b: 'de', c: 'd' }))).toBe('d');
+    });
+
+    test('against oneself, given twice, or by somebody who is out are none', () => {
+      expect(out(table('abc', { a: 'cc', c: 'c' }))).toBe('');
+      const five = table('abcde', { a: 'b', d: 'b', e: 'b' });
+      expect(out(five)).toBe('b');
+      expect(five.votes(idOf('b'))).toBe(3);
+      five.merge([], [], [{ origin: idOf('e'), name: 'e', at: 1 }]);
+      expect(five.votes(idOf('b'))).toBe(2);
+      expect(out(five)).toBe('');
+    });
+
+    test('are withdrawn with the next row', () => {
+      const three = table('abc', { a: 'c', b: 'c' });
+      three.merge([{ ...three.row('b')!, silent: [], stamp: '2' }], []);
+      expect(names.map((of) => three.votes(idOf(of)))).toEqual([0, 0, 1, 0, 0]);
+    });
+
+    test('who is out is named until the name comes back, or is removed', () => {
+      const three = table('abc');
+      three.merge([], [], [{ origin: idOf('c'), name: 'c', at: 7 }]);
+      expect(three.absent()).toEqual([{ origin: idOf('c'), name: 'c', at: 7 }]);
+      three.merge([{ ...three.row('c')!, origin: idOf('d'), stamp: '2' }], []);
+      expect(three.absent()).toEqual([]);
+      expect(three.isExcluded(idOf('c'))).toBe(true);
+    });
   });
 
   test('a removed origin stays out, however new its row; its name may return under a new origin', () => {

@@ -63,7 +63,10 @@ export const records: fc.Arbitrary<Records> = fc
   .array(record, { maxLength: 20 })
   .map((all) => ({ keys: all.map((one) => one.key), rows: all.map((one) => one.row) }));
 
-const member = shape({ name, host: name, address: text(0, 256), origin, stamp: hex(32) });
+const silentOnes = fc.array(origin, { minLength: 1, maxLength: 20 });
+const member = fc
+  .record({ name, host: name, address: text(0, 256), origin, stamp: hex(32), silent: fc.option(silentOnes) })
+  .map(({ silent, ...row }) => (silent === null ? row : { ...row, silent }));
 
 const sealRow: fc.Arbitrary<SealRow> = fc
   .record({ origin, a: seq, b: seq, forgotten: fc.boolean(), stamp: uint })
@@ -132,6 +135,7 @@ export const messages: { [Type in PeerMessage['type']]: fc.Arbitrary<Extract<Pee
       type: type('members'),
       rows: fc.array(member, { maxLength: 20 }),
       removed: fc.array(origin, { maxLength: 20 }),
+      excluded: fc.array(shape({ origin, name, at: uint }), { maxLength: 20 }),
     }),
     beat: shape({
       type: type('beat'),

@@ -4,6 +4,7 @@ import { Packr } from 'msgpackr/index-no-eval';
 import { describe, expect, it } from 'vitest';
 import { checksum } from '../../src/checksum.js';
 import { KIND_REGISTER, makeRow } from '../../src/core/entry.js';
+import { SILENT_MAX } from '../../src/core/membership.js';
 import type { PeerMessage } from '../../src/core/messages.js';
 import { isReadmeshError, type ReadmeshError } from '../../src/errors.js';
 import { decodeMessage, encodeMessage, PROTOCOL_VERSION } from '../../src/protocol.js';
@@ -218,20 +219,24 @@ describe('decoding refuses', () => {
     ],
     [
       'an empty name',
-      [2, ['', 'h', '', ORIGIN, '0'.repeat(32)], []],
+      [2, ['', 'h', '', ORIGIN, '0'.repeat(32), []], [], []],
       /bad members: name takes 0 bytes, not 1 to 128/,
     ],
     [
       'a name of 129 bytes',
-      [2, [`${'ä'.repeat(64)}a`, 'h', '', ORIGIN, '0'.repeat(32)], []],
+      [2, [`${'ä'.repeat(64)}a`, 'h', '', ORIGIN, '0'.repeat(32), []], [], []],
       /name takes 129 bytes/,
     ],
     [
       'an address of 257 bytes',
-      [2, ['n', 'h', 'a'.repeat(257), ORIGIN, '0'.repeat(32)], []],
+      [2, ['n', 'h', 'a'.repeat(257), ORIGIN, '0'.repeat(32), []], [], []],
       /address takes 257 bytes/,
     ],
-    ['a stamp of 31 digits', [2, ['n', 'h', '', ORIGIN, '0'.repeat(31)], []], /stamp is not 32 hex digits/],
+    [
+      'a stamp of 31 digits',
+      [2, ['n', 'h', '', ORIGIN, '0'.repeat(31), []], [], []],
+      /stamp is not 32 hex digits/,
+    ],
     ['a push backwards', [5, 1, ORIGIN, 6, 5, []], /bad push: from is above to/],
     ['a key without its row', [5, 1, ORIGIN, 0, 1, ['k']], /records holds an incomplete entry/],
     ['an empty key', [5, 1, ORIGIN, 0, 1, ['', row('')]], /key takes 0 bytes, not 1 to 1024/],
@@ -292,9 +297,17 @@ describe('decoding refuses', () => {
     const frames = (count: number): unknown => [6, true, new Array(count).fill(1)];
     expect(decodeMessage(pack(frames(FRAME_ENTRIES_MAX))).type).toBe('ack');
     expect(refusal(frames(FRAME_ENTRIES_MAX + 1))).toMatch(/frames has more than 65536 entries/);
-    const removed = (count: number): unknown => [2, [], new Array(count).fill(ORIGIN)];
+    const removed = (count: number): unknown => [2, [], new Array(count).fill(ORIGIN), []];
     expect(decodeMessage(pack(removed(FRAME_MEMBERS_MAX))).type).toBe('members');
     expect(refusal(removed(FRAME_MEMBERS_MAX + 1))).toMatch(/removed has more than 4096 entries/);
+    const silent = (count: number): unknown => [
+      2,
+      ['n', 'h', '', ORIGIN, '0'.repeat(32), new Array(count).fill(ORIGIN)],
+      [],
+      [],
+    ];
+    expect(decodeMessage(pack(silent(SILENT_MAX))).type).toBe('members');
+    expect(refusal(silent(SILENT_MAX + 1))).toMatch(/silent has more than 64 entries/);
     const records = (count: number): unknown => [
       5,
       1,
