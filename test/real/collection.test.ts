@@ -105,7 +105,9 @@ test(`the space of ${ROWS} deleted keys comes back, and no key does: not by a ho
   expect(await client.verify()).toMatchObject({ identical: true, entries: 0 });
 
   const data = join(tempFolder(), 'restored');
-  expect(await runCli(['restore', backup, '--data', data])).toMatchObject({ code: 0 });
+  expect(await runCli(['restore', backup, '--data', data], { timeoutMs: TIMEOUT_MS })).toMatchObject({
+    code: 0,
+  });
   const old = daemon('old', nodes, data);
   old.spawn();
   await eventually('it is left behind', async () =>
