@@ -100,6 +100,17 @@ export interface MemberStatus {
   linked: boolean;
   /** Milliseconds since it was last heard of, absent when never. */
   lastHeardMs?: number;
+  /** How many members vote to exclude it, having not heard it for `leaseMs`: it takes more than half of all. Absent: none. */
+  votes?: number;
+}
+
+/** A member that a majority has excluded, and that has not come back yet. */
+export interface ExcludedStatus {
+  name: string;
+  /** Its origin then, 16 hex digits. */
+  origin: string;
+  /** When, ms since 1970, by the clock of the member that saw it first. */
+  at: number;
 }
 
 export interface HealthIssue {
@@ -146,6 +157,23 @@ export interface ScrubStatus {
   lastPassAt?: number;
 }
 
+/** Stores that this node had before: the cluster went on without them, or they could not be trusted. */
+export interface SetAsideStatus {
+  stores: {
+    path: string;
+    /** What only it holds is yet to be brought back (`waiting`, `reading`), or is (`read`), or cannot be. */
+    state: 'waiting' | 'reading' | 'read' | 'unreadable';
+    /** Entries so far: held by the cluster anyway, over, brought back, put into a file, damaged. */
+    held: number;
+    expired: number;
+    returned: number;
+    kept: number;
+    damaged: number;
+  }[];
+  /** Files with what is too old to be brought back unasked; `readmesh import` reads them. */
+  files: string[];
+}
+
 export interface Status {
   cluster: string;
   /** Identity of this founding of the cluster, 16 hex digits. Empty while joining. */
@@ -159,6 +187,8 @@ export interface Status {
   /** Empty when all is well. */
   issues: HealthIssue[];
   members: MemberStatus[];
+  /** Members that were excluded and are not back. Absent: none. */
+  excluded?: ExcludedStatus[];
   /** Version vector of what is written to this node's disk: head per origin. */
   heads: Record<string, number>;
   /** How the copying of everything from other members goes, or went; absent if there was none since the start. */
@@ -215,6 +245,8 @@ export interface Status {
     /** It was made from a backup: of which node, taken and restored when (ISO 8601). */
     restored?: { node: string; takenAt: string; restoredAt: string };
   };
+  /** Absent if there are none. */
+  setAside?: SetAsideStatus;
   counters: Record<string, number>;
   /** The longest that the event loop was held within the last 30 to 60 s, ms. */
   loopLagMs: number;

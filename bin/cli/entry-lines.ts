@@ -1,35 +1,22 @@
 /**
- * Entries as lines of JSON, `{"key":...,"value":...}`, with `"ttlMs":...` if they expire: what `export` and `scan` write and `import` reads. Lines are
- * read with a bound on their length, since a file without line ends must not fill the memory.
+ * Reading entries as lines of JSON (src/entry-line.ts says how they look), with a bound on their length, since a file
+ * without line ends must not fill the memory.
  */
 import { assertKey } from '../../src/core/entry.js';
 import { assertTtl } from '../../src/core/expiry.js';
 import { isReadmeshError, ReadmeshError } from '../../src/errors.js';
-import { fromJson, stringifyValue } from '../../src/json.js';
-import type { Value } from '../../src/read-store.js';
+import { fromJson } from '../../src/json.js';
+import type { BatchOperation } from '../../src/read-store.js';
 import { encodeValue } from '../../src/values.js';
 
 /** A value of the longest kind takes up to six times its bytes as JSON; the rest is for the key and white space. */
 export const LINE_BYTES_MAX = 8 * 1_048_576;
-
-export interface Entry {
-  readonly key: string;
-  readonly value: Value;
-  /** From when it is imported; absent: it stays. */
-  readonly ttlMs?: number;
-}
 
 export interface Line {
   /** From 1. */
   readonly number: number;
   /** Without its line end. */
   readonly bytes: Buffer;
-}
-
-/** `ttlMs`: how long it is still there. */
-export function formatEntry(key: string, value: Value, ttlMs?: number): string {
-  const ttl = ttlMs === undefined ? '' : `,"ttlMs":${ttlMs}`;
-  return `{"key":${JSON.stringify(key)},"value":${stringifyValue(value)}${ttl}}`;
 }
 
 /** Lines of a stream. Throws INVALID_JSON for one over `LINE_BYTES_MAX`. */
@@ -65,8 +52,8 @@ function withoutReturn(line: Buffer): Buffer {
 
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
-/** The entry in a line; undefined for a blank one. Throws a coded error that names the line. */
-export function parseEntry(line: Line): Entry | undefined {
+/** What a line is to do; undefined for a blank one. Throws a coded error that names the line. */
+export function parseEntry(line: Line): BatchOperation | undefined {
   try {
     const text = decodeUtf8(line.bytes).trim();
     return text === '' ? undefined : checkEntry(parseObject(text));
@@ -98,7 +85,8 @@ function parseObject(text: string): Record<string, unknown> {
   return parsed as Record<string, unknown>;
 }
 
-function checkEntry(record: Record<string, unknown>): Entry {
+function checkEntry(record: Record<string, unknown>): BatchOperation {
+  if (Object.hasOwn(record, 'deleted')) return checkDeletion(record);
   for (const member of ['key', 'value'])
     if (!Object.hasOwn(record, member))
       throw new ReadmeshError('INVALID_JSON', `there is no "${member}": write {"key":"...","value":...}`);
@@ -112,5 +100,21 @@ function checkEntry(record: Record<string, unknown>): Entry {
   const value = fromJson(record.value);
   // Encoded only to be checked here, where the line is still known; the client encodes it again.
   encodeValue(value);
-  return { key: key as string, value, ...(ttlMs === undefined ? {} : { ttlMs: ttlMs as number }) };
+  return {
+    type: 'put',
+    key: key as string,
+    value,
+    ...(ttlMs === undefined ? {} : { ttlMs: ttlMs as number }),
+  };
+}
+
+function checkDeletion({ key, deleted, ...others }: Record<string, unknown>): BatchOperation {
+  const [other] = Object.keys(others);
+  if (deleted !== true || other !== undefined)
+    throw new ReadmeshError(
+      'INVALID_JSON',
+      `${other === undefined ? '"deleted" is not true' : `"${other}" does not go with "deleted"`}: write {"key":"...","deleted":true}`,
+    );
+  assertKey(key);
+  return { type: 'del', key: key as string };
 }

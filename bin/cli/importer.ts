@@ -68,7 +68,7 @@ export class Importer {
           batch = undefined;
         }
         batch ??= { ops: [], firstLine: line.number, lastLine: line.number, bytes: 0 };
-        batch.ops.push({ type: 'put', ...entry });
+        batch.ops.push(entry);
         batch.lastLine = line.number;
         batch.bytes += line.bytes.length;
         if (batch.ops.length < BATCH_OPS_MAX) continue;

@@ -3,6 +3,7 @@ import { createReadStream, type ReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
+import { formatEntry } from '../../src/entry-line.js';
 import { ReadmeshError } from '../../src/errors.js';
 import { stringifyValue } from '../../src/json.js';
 import {
@@ -17,7 +18,7 @@ import {
   writeOptionsOf,
 } from '../cli/command.js';
 import { startEntriesBar } from '../cli/entries-bar.js';
-import { formatEntry, readLines } from '../cli/entry-lines.js';
+import { readLines } from '../cli/entry-lines.js';
 import { count, counted } from '../cli/format.js';
 import { Importer } from '../cli/importer.js';
 

@@ -46,6 +46,8 @@ export interface ReplicaConfig {
   readonly join: readonly string[];
   /** Found a cluster although `join` is given, or end a bootstrap that can never finish. */
   readonly found: boolean;
+  /** It has belonged to a cluster, and never founds one, though its store is new. Default false. */
+  readonly mustRejoin?: boolean;
   /** Random per opening of the store, 16 hex digits. */
   readonly run: string;
   /** Whether the store was provably closed without loss, so that its origin may go on. */

@@ -62,6 +62,11 @@ interface StoredHorizon {
   alone?: true;
 }
 
+/** Up to when a store had collected, ms; 0: it had not. */
+export function storedCollected(meta: ReadonlyMap<string, Uint8Array>): number {
+  return decodeMeta<StoredHorizon>(meta.get('horizon'))?.collected ?? 0;
+}
+
 /** What a snapshot's server says of itself, as of the snapshot. */
 export type Handover = Pick<HorizonReport, 'clock' | 'asOf' | 'collected'>;
 

@@ -202,8 +202,8 @@ export class Lifecycle {
 
   /** A seed answered, vanished, or turned out to be this node: perhaps all are new. */
   seedsAre(state: { unknown: number; newcomers: readonly Peer[] }): void {
-    const { identity, now, timers } = this.#core;
-    if (identity.uid !== '' || identity.phase !== 'new') return;
+    const { identity, now, timers, config } = this.#core;
+    if (identity.uid !== '' || identity.phase !== 'new' || config.mustRejoin === true) return;
     if (state.unknown > 0 || state.newcomers.some((peer) => peer.origin < identity.origin)) {
       this.#quietSince = undefined;
       return;

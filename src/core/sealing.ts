@@ -16,7 +16,15 @@
  * Whom a step counts. A report bears the hash of the member table it was made by, and a step needs reports of all
  * members of one table, made by that very table. So whoever joined has either a snapshot that was taken after its
  * sponsor had reported, and thus holds what the step rests on, or a say in it. A member that is down holds every
- * step up. Who missed a step: standing.ts.
+ * step up, until it is removed or excluded (exclusion.ts). Who missed a step: standing.ts.
+ *
+ * An exclusion changes the table and its hash, as a removal does, so no report from before it counts for a step after
+ * it: all who are left have to report anew, by the table without that member. In the input by which a member takes the
+ * exclusion into its table it ends its link to the excluded one, and lets it in no more. So what it reports from then
+ * on of that origin it has from those who are left, and whatever they got from the excluded one until they heard of it
+ * comes to all of them before a step, or holds the step up. What the excluded one wrote after that is in nobody's
+ * vector, and stays out: its store is set aside, and its node comes back empty, as a joiner. A partition that has not
+ * heard of the exclusion judges by another table, and takes no step with those that have.
  *
  * No step moves a head. Should an ended origin turn out to live (a node comes back whose name a copy bore), its
  * further writes, and those that nobody else had, are in its vector, and replicate like those of any other.

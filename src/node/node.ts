@@ -6,7 +6,7 @@ import { serveClient } from '../client/server.js';
 import { assertKey, KIND_REGISTER } from '../core/entry.js';
 import { assertTtl, endlessDeletion } from '../core/expiry.js';
 import { isStampHex } from '../core/hlc.js';
-import { restoredOf } from '../core/lifecycle.js';
+import { OUTDATED_TEXT, restoredOf } from '../core/lifecycle.js';
 import type { Row } from '../core/types.js';
 import type { EncodedCache } from '../encoded-cache.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
@@ -23,6 +23,7 @@ import type {
 } from '../service.js';
 import { type DataFolder, openDataFolder, setAside } from '../storage/data-folder.js';
 import { corruptionOf, untrusted, writeFailure } from '../storage/disk-errors.js';
+import { clearRejoin } from '../storage/set-aside.js';
 import { formatAddress } from '../transport/address.js';
 import { Links } from '../transport/links.js';
 import { Listener } from '../transport/listener.js';
@@ -37,6 +38,7 @@ import { Quarantine } from './quarantine.js';
 import { ReadThrough } from './read-through.js';
 import { Reads } from './reads.js';
 import { remoteMember } from './remote-member.js';
+import { Returning } from './returning.js';
 import { type StatusSources, statusOf } from './status.js';
 import { StoreRecovery } from './store-recovery.js';
 import { Watchers } from './watch.js';
@@ -49,6 +51,8 @@ const DRAIN_MS = 5_000;
 const INSECURE_WARNING_MS = 60_000;
 /** A member that has not answered `verify` for this long cannot be reached. */
 const VERIFY_REACH_MS_MAX = 5_000;
+const NOBODY_KNOWN_TEXT =
+  'But no member has an address that this node could dial: start it with --join HOST:PORT. Until then its store stays as it is';
 /** How often `ready('synced')` looks again, ms. */
 const SYNC_POLL_MS = 20;
 
@@ -64,6 +68,8 @@ export class Node implements NodeService {
   readonly #makeDriver: (folder: DataFolder) => Driver;
   readonly #makeHealing: (folder: DataFolder) => Healing;
   readonly #recovery: StoreRecovery;
+  readonly #returning: Returning;
+  readonly #join: readonly string[];
   readonly #links: Links;
   readonly #listener: Listener | undefined;
   readonly #address: string;
@@ -74,6 +80,8 @@ export class Node implements NodeService {
   readonly #makeReadThrough: (() => ReadThrough) | undefined;
   /** Answers reads while this node has not copied everything, if it was told to. */
   through: ReadThrough | undefined;
+  /** What earlier stores hold is being brought back, or is. */
+  #isReturning = false;
   /** This node held everything at some time, and still answers reads. */
   #wasReady = false;
   /** Why this node ended by itself. */
@@ -175,6 +183,18 @@ export class Node implements NodeService {
     this.#noteLosses(folder);
     this.#noteRestored();
     this.#recovery = this.#superviseStore(folder, options.rebuild === true);
+    this.#join = checked.join;
+    this.#returning = new Returning(
+      folder.path,
+      {
+        core: () => this.#driver.core,
+        write: (ops, timeoutMs) => {
+          const { driver } = this;
+          return driver.write(ops, { timeoutMs, fsync: driver.core.config.flushes });
+        },
+      },
+      logger,
+    );
     wiring.node = this;
     this.#driver.start(links);
     this.#healing.start();
@@ -244,11 +264,14 @@ export class Node implements NodeService {
       issues: [
         ...this.#storeIssues(),
         ...this.#healing.issues(),
+        ...this.#returning.issues(),
         ...this.#quarantine.issues(),
         ...this.#loopLag.issues(),
       ],
       quarantined: this.#quarantine.size,
       store: this.#storeStatus(),
+      setAside: this.#returning.status(),
+      isOutdated: this.#isOutdated,
       cache: this.reads.cacheStats,
       encoded: this.reads.encodedStats,
       watches: this.watchers.count,
@@ -327,6 +350,7 @@ export class Node implements NodeService {
     clearInterval(this.#insecureWarning);
     this.#wake();
     const scrubbed = this.#healing.close();
+    await this.#returning.stop();
     if (this.#fatal === undefined) {
       await this.#driver.drain(DRAIN_MS);
       await this.#driver.checkpoint(DRAIN_MS);
@@ -353,6 +377,45 @@ export class Node implements NodeService {
     this.reads.setOpen(this.#wasReady && this.#closing === undefined && !this.#recovery.isClosed);
     this.#setReadThrough(!this.#wasReady && (phase === 'new' || phase === 'bootstrapping'));
     if (core.ready || phase === 'expelled') this.#wake();
+    if (core.ready) this.#isBack();
+    if (phase === 'outdated') this.#replaceStore();
+  }
+
+  /** Everything is here: what only an earlier store of this node holds comes next. */
+  #isBack(): void {
+    if (this.#isReturning) return;
+    this.#isReturning = true;
+    try {
+      if (this.#folder.rejoin !== undefined) clearRejoin(this.#folder.path);
+      this.#returning.start();
+    } catch (error) {
+      // Both can wait for the next start.
+      this.fault(error);
+    }
+  }
+
+  /** The cluster went on without this node. Without anybody to copy from, it keeps what it has, and says so. */
+  #replaceStore(): void {
+    const join = this.#reachable();
+    if (join.length === 0 || this.#closing !== undefined || this.#recovery.isReplacing) return;
+    const driver = this.#driver;
+    const { name } = driver.core.config;
+    this.#recovery.replace({ name, join });
+    // Nothing of it is acknowledged any more. Its links end, for the new store to make its own.
+    driver.giveUpStore(OUTDATED_TEXT);
+  }
+
+  get #isOutdated(): boolean {
+    return this.#recovery.isReplacing || this.#driver.core.identity.phase === 'outdated';
+  }
+
+  /** Where members may be found, by what the operator and the store say. */
+  #reachable(): string[] {
+    const { core } = this.#driver;
+    const known = core.memberViews().filter((member) => !member.self && member.address !== '');
+    return [...new Set([...this.#join, ...known.map((member) => member.address)])].filter(
+      (address) => address !== this.#address,
+    );
   }
 
   #setReadThrough(isNeeded: boolean): void {
@@ -404,13 +467,13 @@ export class Node implements NodeService {
   // The store, and what becomes of it.
 
   #driverOf(folder: DataFolder, options: NodeOptions, checked: CheckedOptions): Driver {
-    const { store, run, originReusable } = folder;
+    const { store, run, originReusable, rejoin } = folder;
     const healing = this.#healing;
     const config = configOf(
       // A name that was drawn at random stays, even if the store never got to remember it.
       { ...options, name: (this.#driver as Driver | undefined)?.core.config.name ?? options.name },
       checked,
-      { meta: store.recovered.meta, run, reuseOrigin: originReusable, flushes: store.flushes },
+      { rejoin, meta: store.recovered.meta, run, reuseOrigin: originReusable, flushes: store.flushes },
       this.#address,
     );
     return new Driver(config, store, this.#logger, {
@@ -473,6 +536,7 @@ export class Node implements NodeService {
   #resume(folder: DataFolder): void {
     const old = this.#driver;
     this.#folder = folder;
+    this.#isReturning = false;
     this.#healing = this.#makeHealing(folder);
     this.#driver = this.#makeDriver(folder);
     void old.close();
@@ -526,7 +590,12 @@ export class Node implements NodeService {
   #storeIssues(): HealthIssue[] {
     const issues: HealthIssue[] = [];
     const failure = this.#fatal ?? this.#recovery.failure;
-    if (failure !== undefined) issues.push({ code: failure.code, message: failure.message });
+    if (this.#isOutdated)
+      issues.push({
+        code: 'OUTDATED',
+        message: this.#reachable().length > 0 ? OUTDATED_TEXT : `${OUTDATED_TEXT}. ${NOBODY_KNOWN_TEXT}`,
+      });
+    else if (failure !== undefined) issues.push({ code: failure.code, message: failure.message });
     if (this.#catchingUpSince !== undefined) {
       if (this.#hasCaughtUp(this.#catchingUpSince)) this.#catchingUpSince = undefined;
       else

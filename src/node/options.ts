@@ -131,7 +131,13 @@ function checkTuning(tuning: Partial<CoreOptions>): CoreOptions {
 export function configOf(
   options: NodeOptions,
   checked: CheckedOptions,
-  store: { meta: ReadonlyMap<string, Uint8Array>; run: string; reuseOrigin: boolean; flushes: boolean },
+  store: {
+    meta: ReadonlyMap<string, Uint8Array>;
+    run: string;
+    reuseOrigin: boolean;
+    flushes: boolean;
+    rejoin: { name: string; join: readonly string[] } | undefined;
+  },
   address: string,
 ): ReplicaConfig {
   const stored = storedIdentity(store.meta);
@@ -141,7 +147,8 @@ export function configOf(
       `${checked.data} belongs to cluster "${stored.cluster}", not "${checked.cluster}": correct --cluster or --data`,
     );
   // A restored store belongs to whoever first serves it.
-  const storedName = stored?.name === '' ? undefined : stored?.name;
+  const { rejoin } = store;
+  const storedName = stored?.name === '' ? undefined : (stored?.name ?? rejoin?.name);
   if (storedName !== undefined && options.name !== undefined && storedName !== options.name)
     throw new ReadmeshError(
       'INVALID_OPTION',
@@ -153,8 +160,10 @@ export function configOf(
     name,
     host: options.host ?? name,
     address,
-    join: checked.join,
-    found: options.found ?? false,
+    // Whatever it was started with when its cluster was new: it never founds a second one.
+    join: rejoin === undefined ? checked.join : [...new Set([...checked.join, ...rejoin.join])],
+    found: rejoin === undefined && (options.found ?? false),
+    mustRejoin: rejoin !== undefined,
     run: store.run,
     reuseOrigin: store.reuseOrigin,
     flushes: store.flushes,

@@ -4,7 +4,7 @@ import type { CacheStats } from '../cache.js';
 import type { ReplicaCore } from '../core/replica.js';
 import type { Instant } from '../core/types.js';
 import type { EncodedCacheStats } from '../encoded-cache.js';
-import type { HealthIssue, Phase, ScrubStatus, Status } from '../read-store.js';
+import type { HealthIssue, Phase, ScrubStatus, SetAsideStatus, Status } from '../read-store.js';
 import { bootstrapStatusOf } from './bootstrap-status.js';
 
 const require = createRequire(import.meta.url);
@@ -26,10 +26,13 @@ export interface StatusSources {
   /** Issues of the node itself, beside the core's. */
   issues: readonly HealthIssue[];
   store: NonNullable<Status['store']>;
+  setAside: SetAsideStatus | undefined;
+  /** A store that the cluster went on without is being set aside. */
+  isOutdated: boolean;
 }
 
 export function statusOf(sources: StatusSources): Status {
-  const { core, closing, cache, encoded, now } = sources;
+  const { core, closing, cache, encoded, now, isOutdated } = sources;
   const { identity, config, bootstrap } = core;
   return {
     cluster: config.cluster,
@@ -38,22 +41,30 @@ export function statusOf(sources: StatusSources): Status {
     host: config.host,
     address: config.address,
     origin: identity.origin,
-    phase: closing ? 'closed' : phaseOf(core),
+    phase: closing ? 'closed' : isOutdated ? 'outdated' : phaseOf(core),
     ready: core.ready && !closing,
     issues: [
       ...sources.issues,
-      ...core.issues().filter(({ code }) => sources.issues.every((issue) => issue.code !== code)),
+      ...core.issues().filter(
+        ({ code }) =>
+          // Its store was given up, as a part of that.
+          !(isOutdated && code === 'STORE_FAILED') && sources.issues.every((issue) => issue.code !== code),
+      ),
     ],
-    members: core.memberViews().map(({ name, host, address, origin, self, state, linked, lastHeardMs }) => ({
-      name,
-      host,
-      address,
-      origin,
-      self,
-      state,
-      linked,
-      ...(lastHeardMs === undefined ? {} : { lastHeardMs: Math.round(lastHeardMs) }),
-    })),
+    members: core
+      .memberViews()
+      .map(({ name, host, address, origin, self, state, linked, lastHeardMs, votes }) => ({
+        name,
+        host,
+        address,
+        origin,
+        self,
+        state,
+        linked,
+        ...(lastHeardMs === undefined ? {} : { lastHeardMs: Math.round(lastHeardMs) }),
+        ...(votes === 0 ? {} : { votes }),
+      })),
+    ...excludedOf(core),
     heads: Object.fromEntries(core.written.heads()),
     ...(bootstrap === undefined ? {} : { bootstrap: bootstrapStatusOf(bootstrap, now) }),
     digest: digestOf(core, now),
@@ -66,6 +77,7 @@ export function statusOf(sources: StatusSources): Status {
       unacknowledged: core.acks.unsettled,
     },
     store: sources.store,
+    ...(sources.setAside === undefined ? {} : { setAside: sources.setAside }),
     counters: {
       ...core.counters,
       recordsQuarantined: sources.quarantined,
@@ -83,6 +95,11 @@ export function statusOf(sources: StatusSources): Status {
     uptimeMs: Math.round(now.mono - sources.startedAt),
     version,
   };
+}
+
+function excludedOf(core: ReplicaCore): Pick<Status, 'excluded'> {
+  const excluded = core.members.absent().map(({ name, origin, at }) => ({ name, origin, at }));
+  return excluded.length === 0 ? {} : { excluded };
 }
 
 function digestOf(core: ReplicaCore, now: Instant): Status['digest'] {

@@ -3,10 +3,13 @@
  * reads go on from the store as it is. As soon as the disk takes writes again, the store is closed, checked and
  * reopened, and the node resumes from what is on disk, with a new origin, exactly as after a restart.
  *
+ * A store that the cluster went on without is set aside in the same way, and a new one takes its place (core/horizon.ts).
+ *
  * A store that cannot be trusted any more is set aside and rebuilt from the other members, if the node was told that it
  * may. Else, and when the data folder is gone, going on is the operator's: the node ends.
  */
-import { isReadmeshError, type ReadmeshError } from '../errors.js';
+import { OUTDATED_TEXT } from '../core/lifecycle.js';
+import { isReadmeshError, ReadmeshError } from '../errors.js';
 import type { DataFolder } from '../storage/data-folder.js';
 import { folderGone, isOutOfFiles, openFailure, writeFailure } from '../storage/disk-errors.js';
 import { probeFolder } from '../storage/disk-probe.js';
@@ -49,6 +52,8 @@ export class StoreRecovery {
   #stopped = false;
   #closed = false;
   #rebuilding = false;
+  /** Set while a store that the cluster went on without gives way to a new one. */
+  #rejoining: { name: string; join: readonly string[] } | undefined;
 
   /** `mayRebuild`: a store that cannot be trusted may be set aside. */
   constructor(folder: DataFolder, hooks: RecoveryHooks, logger: Logger, mayRebuild: boolean) {
@@ -91,6 +96,17 @@ export class StoreRecovery {
     this.#running = this.#run().catch((fault: unknown) => this.#end(openFailure(this.#folder.path, fault)));
   }
 
+  /** The cluster went on without the store: it is set aside, and a new one takes its place. */
+  replace(who: { name: string; join: readonly string[] }): void {
+    if (this.#rejoining !== undefined) return;
+    this.#rejoining = who;
+    this.failed(new ReadmeshError('NOT_READY', OUTDATED_TEXT));
+  }
+
+  get isReplacing(): boolean {
+    return this.#rejoining !== undefined;
+  }
+
   /** Ends the watch, and waits for the attempt that is under way. */
   async stop(): Promise<void> {
     this.#stopped = true;
@@ -102,7 +118,7 @@ export class StoreRecovery {
     for (let pause = RETRY_MS_MIN; ; pause = Math.min(RETRY_MS_MAX, pause * 2)) {
       await this.#pause(pause);
       if (this.#stopped || this.#lookForFolder()) return;
-      if (this.#isTooOften()) continue;
+      if (this.#rejoining === undefined && this.#isTooOften()) continue;
       this.#attempts += 1;
       if (await this.#attempt()) return;
     }
@@ -135,36 +151,54 @@ export class StoreRecovery {
     }
   }
 
-  async #reopen(): Promise<DataFolder> {
+  #reopen(): Promise<DataFolder> {
+    const rejoining = this.#rejoining;
+    return rejoining === undefined
+      ? this.#reopenOrRebuild()
+      : this.#setAside(() => this.#folder.replace(rejoining), OUTDATED_TEXT);
+  }
+
+  async #reopenOrRebuild(): Promise<DataFolder> {
     try {
       return await this.#folder.reopen();
     } catch (error) {
       if (!this.#mayRebuild || !isReadmeshError(error) || error.code !== 'STORE_UNTRUSTED') throw error;
-      this.#rebuilding = true;
-      try {
-        const { folder, aside } = await this.#folder.rebuild();
-        this.#logger.warn(
-          { event: 'set-aside', aside, reason: error.message },
-          'the store was set aside, nothing of it is deleted, and the data is copied from the other members',
-        );
-        return folder;
-      } finally {
-        this.#rebuilding = false;
-      }
+      return await this.#setAside(() => this.#folder.rebuild(), error.message);
+    }
+  }
+
+  async #setAside(
+    begin: () => Promise<{ folder: DataFolder; aside: string | undefined }>,
+    reason: string,
+  ): Promise<DataFolder> {
+    this.#rebuilding = true;
+    try {
+      const { folder, aside } = await begin();
+      this.#logger.warn(
+        { event: 'set-aside', aside, reason },
+        'the store was set aside, nothing of it is deleted, and the data is copied from the other members',
+      );
+      return folder;
+    } finally {
+      this.#rebuilding = false;
     }
   }
 
   #resume(folder: DataFolder): void {
     const failedMs = Math.round(this.failedForMs);
     this.#folder = folder;
+    const wasReplaced = this.#rejoining !== undefined;
     this.#failure = undefined;
+    this.#rejoining = undefined;
     this.#closed = false;
-    this.#reopenings += 1;
-    this.#reopened.push(performance.now());
-    this.#logger.warn(
-      { event: 'store-reopened', attempts: this.#attempts, failedMs, evidence: folder.evidence.join(' ') },
-      'the store was reopened after a write had failed',
-    );
+    if (!wasReplaced) {
+      this.#reopenings += 1;
+      this.#reopened.push(performance.now());
+      this.#logger.warn(
+        { event: 'store-reopened', attempts: this.#attempts, failedMs, evidence: folder.evidence.join(' ') },
+        'the store was reopened after a write had failed',
+      );
+    }
     this.#hooks.onReopened(folder);
   }
 

@@ -6,7 +6,7 @@
  *     DIR/opening         how often in a row the process ended while it opened the store (opening-count.ts)
  *     DIR/db/             LevelDB
  *     DIR/untrusted       why the database must not be opened again (distrust.ts)
- *     DIR/db.set-aside-*  a store that was not trusted, kept for whoever wants to look
+ *     DIR/db.set-aside-*  a store that was not trusted, or that the cluster went on without (set-aside.ts)
  *
  * LevelDB makes an empty database wherever it is told that it may, over the ruins of a full one, too. So the
  * marker decides: it is written and flushed as `new` before LevelDB is first created and becomes `created` once
@@ -15,17 +15,13 @@
  */
 import { randomBytes } from 'node:crypto';
 import {
-  closeSync,
   existsSync,
-  fsyncSync,
   mkdirSync,
-  openSync,
   readdirSync,
   readFileSync,
   realpathSync,
   renameSync,
   statSync,
-  writeSync,
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { ReadmeshError } from '../errors.js';
@@ -38,14 +34,15 @@ import { LevelStore } from './level-store.js';
 import { OpeningCount } from './opening-count.js';
 import type { RunMark } from './physical.js';
 import { type Machine, RunRecord, thisMachine } from './run-record.js';
+import { type Rejoin, readRejoin, SET_ASIDE, timeName, writeRejoin } from './set-aside.js';
+import { DRAFT, replaceFile } from './small-file.js';
 import type { Store } from './store.js';
 
 export const FORMAT_VERSION = 1;
 const PRODUCT = 'readmesh';
 export const MARKER = 'readmesh.json';
-const MARKER_DRAFT = `${MARKER}.tmp`;
+const MARKER_DRAFT = MARKER + DRAFT;
 export const DB = 'db';
-const SET_ASIDE = '.set-aside-';
 
 export interface Marker {
   readonly product: typeof PRODUCT;
@@ -98,6 +95,13 @@ export interface DataFolder {
   reopen(): Promise<DataFolder>;
   /** As `reopen`, but with a new, empty store; the old one is set aside (`aside`: where), and nothing of it deleted. */
   rebuild(): Promise<{ folder: DataFolder; aside: string | undefined }>;
+  /**
+   * As `rebuild`, of a store that the cluster went on without: who its owner is, and by whom it finds the cluster again,
+   * is written down first. Cut short by a crash, it is completed by the next opening.
+   */
+  replace(who: { name: string; join: readonly string[] }): Promise<{ folder: DataFolder; aside: string }>;
+  /** What `replace` wrote down, until `clearRejoin` (set-aside.ts); undefined: nothing. */
+  readonly rejoin: Rejoin | undefined;
   /** The database has damage that cannot be healed in place: the next opening refuses it. Never throws. */
   distrust(why: string): void;
   /** Closes the store and gives the folder up. Idempotent. */
@@ -114,6 +118,8 @@ export async function openDataFolder(path: string, options: DataFolderOptions): 
   const folder = prepareFolder(path);
   const lock = await FolderLock.acquire(folder, machine.bootId);
   try {
+    const rejoin = readRejoin(folder);
+    if (rejoin !== undefined) completeReplacing(folder, rejoin);
     return await openLocked({ folder, lock, flush: options.flush, machine });
   } catch (error) {
     lock.release();
@@ -198,10 +204,12 @@ class OpenFolder implements DataFolder {
   readonly evidence: readonly Evidence[];
   readonly mayHaveLost: boolean;
   readonly run: string;
+  readonly rejoin: Rejoin | undefined;
   readonly #locked: Locked;
   readonly #record: RunRecord;
   readonly #count: OpeningCount;
   readonly #places: readonly Place[];
+  #replacing: Rejoin | undefined;
 
   constructor(
     locked: Locked,
@@ -224,6 +232,7 @@ class OpenFolder implements DataFolder {
       (opened.evidence.length > 0 && opened.count.unclosed);
     this.originReusable = !opened.created && opened.evidence.length === 0;
     this.run = opened.run;
+    this.rejoin = readRejoin(locked.folder);
     this.#record = opened.record;
     this.#count = opened.count;
     this.#places = [locked.folder, join(locked.folder, MARKER), join(locked.folder, DB)].map(placeOf);
@@ -261,6 +270,21 @@ class OpenFolder implements DataFolder {
     try {
       const aside = setAsideLocked(this.path);
       return { folder: await openLocked(this.#locked), aside };
+    } catch (error) {
+      throw openFailure(this.path, error);
+    }
+  }
+
+  async replace(who: {
+    name: string;
+    join: readonly string[];
+  }): Promise<{ folder: DataFolder; aside: string }> {
+    await this.closeStore();
+    try {
+      // Once, should this have to be tried again.
+      this.#replacing ??= writeRejoin(this.path, who);
+      completeReplacing(this.path, this.#replacing);
+      return { folder: await openLocked(this.#locked), aside: join(this.path, this.#replacing.aside) };
     } catch (error) {
       throw openFailure(this.path, error);
     }
@@ -359,18 +383,8 @@ function parseMarker(text: string): Marker | undefined {
   }
 }
 
-/** Atomic and flushed: whatever happens, there is an old or a new marker, never half of one. */
 export function writeMarker(folder: string, marker: Marker): void {
-  const draft = join(folder, MARKER_DRAFT);
-  const fd = openSync(draft, 'w', 0o644);
-  try {
-    writeSync(fd, `${JSON.stringify(marker, null, 2)}\n`);
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-  renameSync(draft, join(folder, MARKER));
-  syncFolder(folder);
+  replaceFile(join(folder, MARKER), `${JSON.stringify(marker, null, 2)}\n`);
 }
 
 export function newMarker(folder: string): Marker {
@@ -416,15 +430,29 @@ export async function setAside(path: string, machine: Machine = thisMachine()): 
 }
 
 function setAsideLocked(folder: string): string | undefined {
-  const time = new Date().toISOString().replaceAll(':', '-');
+  const time = timeName();
   const db = existsSync(join(folder, DB)) ? moveAside(folder, DB, time) : undefined;
   // In this order: marked `new` while the database is still in place, it would be taken for a new one.
   syncFolder(folder);
   if (readMarker(folder) === 'damaged') moveAside(folder, MARKER, time);
+  beginAnew(folder);
+  return db;
+}
+
+function beginAnew(folder: string): void {
   new OpeningCount(folder).clear();
   clearDistrust(folder);
   newMarker(folder);
-  return db;
+}
+
+/** Each step is taken once, however often this is cut short: a database in place beside the old one is the new one. */
+function completeReplacing(folder: string, { aside }: Rejoin): void {
+  const db = join(folder, DB);
+  if (!existsSync(join(folder, aside)) && existsSync(db)) {
+    renameSync(db, join(folder, aside));
+    syncFolder(folder);
+  }
+  if (!existsSync(db)) beginAnew(folder);
 }
 
 function moveAside(folder: string, name: string, time: string): string {

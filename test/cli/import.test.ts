@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { formatEntry, LINE_BYTES_MAX, parseEntry, readLines } from '../../bin/cli/entry-lines.js';
+import { LINE_BYTES_MAX, parseEntry, readLines } from '../../bin/cli/entry-lines.js';
 import { Importer } from '../../bin/cli/importer.js';
+import { formatDeletion, formatEntry } from '../../src/entry-line.js';
 import { ReadmeshError } from '../../src/errors.js';
 import type { BatchOperation, Receipt, Value } from '../../src/read-store.js';
 
@@ -53,7 +54,7 @@ describe('lines', () => {
     const whole = Buffer.from(formatEntry('\u{1F30D}', '\u4E2D'));
     const pieces = Array.from(whole, (byte) => Uint8Array.of(byte));
     for await (const line of readLines(chunks(...pieces)))
-      expect(parseEntry(line)).toEqual({ key: '\u{1F30D}', value: '\u4E2D' });
+      expect(parseEntry(line)).toEqual({ type: 'put', key: '\u{1F30D}', value: '\u4E2D' });
   });
 
   test('one without an end is refused at the cap', async () => {
@@ -75,6 +76,9 @@ describe('lines', () => {
     ['no key', '{"value":1}', 'INVALID_JSON'],
     ['no value', '{"key":"a"}', 'INVALID_JSON'],
     ['a member too many', '{"key":"a","value":1,"stamp":"x"}', 'INVALID_JSON'],
+    ['a deletion with a value', '{"key":"a","value":1,"deleted":true}', 'INVALID_JSON'],
+    ['a deletion that is none', '{"key":"a","deleted":false}', 'INVALID_JSON'],
+    ['a deletion of nothing', '{"key":"","deleted":true}', 'INVALID_KEY'],
     ['an expiry of nothing', '{"key":"a","value":1,"ttlMs":null}', 'INVALID_OPTION'],
     ['an expiry at once', '{"key":"a","value":1,"ttlMs":0}', 'INVALID_OPTION'],
     ['an expiry in words', '{"key":"a","value":1,"ttlMs":"5"}', 'INVALID_OPTION'],
@@ -92,7 +96,19 @@ describe('lines', () => {
   test('an expiry is read back as it was written', () => {
     const bytes = Buffer.from(formatEntry('k', 'v', 2 ** 47 - 1));
     expect(bytes.toString()).toBe('{"key":"k","value":"v","ttlMs":140737488355327}');
-    expect(parseEntry({ number: 1, bytes })).toEqual({ key: 'k', value: 'v', ttlMs: 2 ** 47 - 1 });
+    expect(parseEntry({ number: 1, bytes })).toEqual({
+      type: 'put',
+      key: 'k',
+      value: 'v',
+      ttlMs: 2 ** 47 - 1,
+    });
+  });
+
+  test('a deletion is read back as one', () => {
+    expect(parseEntry({ number: 1, bytes: Buffer.from(formatDeletion('k"')) })).toEqual({
+      type: 'del',
+      key: 'k"',
+    });
   });
 
   test('what export writes is read back exactly', () => {
@@ -107,6 +123,7 @@ describe('lines', () => {
     ];
     for (const value of values)
       expect(parseEntry({ number: 1, bytes: Buffer.from(formatEntry('k\0"', value)) })).toEqual({
+        type: 'put',
         key: 'k\0"',
         value,
       });

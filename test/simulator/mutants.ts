@@ -458,3 +458,50 @@ export const DIGEST_MUTANTS: Readonly<Record<'dot' | 'union', Mutant>> = {
     "if (lacks * 2 > 0 || holds > 0) return 'fetch';\n  if (lacks * 2 > members) return 'set-aside';",
   ),
 };
+
+/** Bugs of exclusion, each in a scenario of its own (scenarios/exclusion-bugs.test.ts): it takes a lease to show them. */
+export const EXCLUSION_MUTANTS: Readonly<Record<'unilateral' | 'counted' | 'slept' | 'accepted', Mutant>> = {
+  unilateral: mutant(
+    'excludes by the vote of one',
+    'core/membership.ts',
+    'return active.filter(({ origin }) => this.votes(origin) * 2 > active.length);',
+    'return active.filter(({ origin }) => this.votes(origin) > 0);',
+  ),
+  counted: mutant(
+    'counts excluded members on',
+    'core/membership.ts',
+    'return !this.#removed.has(origin) && !this.#excluded.has(origin);',
+    'return !this.#removed.has(origin);',
+  ),
+  slept: {
+    name: 'takes its own sleep for the silence of others',
+    edits: [
+      {
+        file: 'core/exclusion.ts',
+        find: 'if (!slept && this.#hearsMajority()) this.#counted += gap;',
+        replace: 'this.#counted += gap;',
+      },
+      { file: 'core/exclusion.ts', find: 'else if (slept) heard.counted = this.#counted;', replace: '' },
+    ],
+  },
+  accepted: {
+    name: 'takes data from an excluded member',
+    edits: [
+      {
+        file: 'core/links.ts',
+        find: 'if (members.isExcluded(hello.origin)) return [EXCLUDED, EXCLUDED_TEXT];',
+        replace: '',
+      },
+      {
+        file: 'core/links.ts',
+        find: 'else if (core.members.isExcluded(peer.origin)) this.refuse(peer, EXCLUDED, EXCLUDED_TEXT);',
+        replace: '',
+      },
+      {
+        file: 'core/gossip.ts',
+        find: 'else if (core.members.isExcluded(core.identity.origin))',
+        replace: 'else if (core.identity.uid === core.identity.origin)',
+      },
+    ],
+  },
+};

@@ -207,6 +207,15 @@ export class SimNode {
     this.world.oracle.diskChanged(this, before, true);
   }
 
+  /** The cluster went on without this store: an empty one takes its place. */
+  #setAside(): void {
+    this.world.ledger.mattered('outdated');
+    this.#later(this.#random.between(1, 500), () => {
+      this.wipe();
+      this.start();
+    });
+  }
+
   /** Another image in its place: a backup, or a copy. */
   restore(image: Image): void {
     this.kill();
@@ -408,6 +417,7 @@ export class SimNode {
         if (effect.event === 'origin-sealed') world.ledger.mattered('originSealed');
         if (effect.event === 'origin-forgotten') world.ledger.mattered('originForgotten');
         if (effect.event === 'rebuilding') world.ledger.mattered('missedForgetting');
+        if (effect.event === 'outdated' && world.setsAside) this.#setAside();
         return world.ledger.note(this.name, () => `${effect.event} ${JSON.stringify(effect.details)}`);
       case 'set-aside':
         return world.ledger.note(this.name, () => `sets ${effect.key} aside`);

@@ -35,6 +35,7 @@ export function runPlan(plan: Plan, settings: RunSettings = {}): Outcome {
     options: plan.options,
     rates: plan.rates,
     diskMs: plan.diskMs,
+    setsAside: true,
     ...settings,
   });
   const names = Array.from({ length: plan.nodes }, (_, i) => `n${i}`);
