@@ -28,6 +28,7 @@ export const FAULT_KINDS = [
   'originSealed',
   'originForgotten',
   'missedForgetting',
+  'collected',
   'outdated',
   // Network.
   'cut',

@@ -428,8 +428,9 @@ export class SimNode {
         return;
       }
       case 'prepare':
-      case 'changed':
       case 'collected':
+        return world.ledger.mattered('collected');
+      case 'changed':
       case 'reclaim':
       case 'state':
       case 'removed-member':
