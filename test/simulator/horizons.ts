@@ -68,8 +68,8 @@ export class Horizons {
     const counted = this.#countedBy(node);
     for (const holder of counted)
       for (const [key, row] of holder.disk.image.rows) {
-        if (stampMsOf(row) > horizon) continue;
-        if (stampMsOf(row) > before) this.passed += 1;
+        if (stampMsOf(row) > horizon || stampMsOf(row) <= before) continue;
+        this.passed += 1;
         for (const other of counted) this.#checkHeld(node, horizon, key, row, other);
       }
   }
