@@ -214,8 +214,8 @@ export class Collection {
     if (!ordered) this.#retry(span);
   }
 
-  #retry({ after }: Span): void {
-    this.#position = after;
+  #retry({ after, to }: Span): void {
+    if (this.#position === to) this.#position = after;
     this.#soon(RETRY_MS);
   }
 

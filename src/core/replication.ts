@@ -92,7 +92,7 @@ export class Merge {
     const { origin, seq } = dotOf(row);
     this.seen(batch, origin, seq);
     core.counters.recordsApplied += 1;
-    if (collection.hasBegun) collection.put(row);
+    collection.put(row);
     if (core.heal.lost > 0) core.heal.replaced(key, row, batch);
     return true;
   }

@@ -28,6 +28,7 @@ export const FAULT_KINDS = [
   'originSealed',
   'originForgotten',
   'missedForgetting',
+  'collected',
   // Stores that the cluster went on without, and what only they held.
   'outdated',
   'returned',

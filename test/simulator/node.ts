@@ -432,8 +432,9 @@ export class SimNode {
           this.later(0, () => this.aside.replaceStore());
         return;
       case 'prepare':
-      case 'changed':
       case 'collected':
+        return world.ledger.mattered('collected');
+      case 'changed':
       case 'reclaim':
       case 'removed-member':
         return;

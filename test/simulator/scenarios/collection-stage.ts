@@ -2,7 +2,7 @@
 import { expect } from 'vitest';
 import type { Counters } from '../../../src/core/core.js';
 import type { Row } from '../../../src/core/types.js';
-import type { SimNode } from '../node.js';
+import type { SimNode, WriteOptions } from '../node.js';
 import type { World } from '../world.js';
 import { del, putNow, type Stage, stage } from './stage.js';
 
@@ -35,9 +35,14 @@ export function holdBack(nodes: readonly SimNode[], ms = 0): void {
 }
 
 /** Written and deleted at all members. */
-export function deleted(world: World, node: SimNode, keys: readonly string[]): void {
-  for (const key of keys) putNow(node, key, `value of ${key}`, ALL);
-  for (const key of keys) del(node, key, ALL);
+export function deleted(
+  world: World,
+  node: SimNode,
+  keys: readonly string[],
+  options: WriteOptions = ALL,
+): void {
+  for (const key of keys) putNow(node, key, `value of ${key}`, options);
+  for (const key of keys) del(node, key, options);
   expect(world.runUntil(() => node.open.size === 0, 10_000)).toBe(true);
 }
 
@@ -48,6 +53,11 @@ export function proved(world: World, nodes: readonly SimNode[]): boolean {
     () => nodes.every((node) => (node.core!.provedAt ?? Number.NEGATIVE_INFINITY) > since.get(node)!),
     60_000,
   );
+}
+
+/** Those that were held back collect no more than they may, but as far as a member with the same vector does. */
+export function letFollow(nodes: readonly SimNode[]): void {
+  for (const { core } of nodes) Reflect.deleteProperty(core!.collection, 'follow');
 }
 
 /** These collect what was over up to then, ms, once they may. */

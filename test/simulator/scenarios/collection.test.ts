@@ -10,13 +10,14 @@ import {
   deleted,
   holdBack,
   LATE_RETRY_MS,
+  letFollow,
   older,
   proved,
   pushAgain,
   swept,
   trio,
 } from './collection-stage.js';
-import { expectEqual, issuesOf, put, putNow, putOp, valueAt, writeOps } from './stage.js';
+import { expectEqual, issuesOf, put, putNow, putOp, stage, valueAt, writeOps } from './stage.js';
 
 const KEYS = Array.from({ length: 40 }, (_, i) => `gone/${i}`);
 
@@ -192,6 +193,54 @@ describe('members that have not swept up to the same cut', () => {
     expect(c.disk.image.rows.size).toBe(10 + KEYS.length);
     expect(counters(a)).toMatchObject({ recordsRepaired: 1, recordsSetAside: 0 });
     for (const node of nodes) expect(node.core!.issues()).toEqual([]);
+  });
+});
+
+describe('a cut that one member has passed', () => {
+  test('is followed by members with the same vector, though their own horizons stand still', () => {
+    const { world, nodes, a, b, c } = trio();
+    deleted(world, a, KEYS);
+    world.run(3_000);
+    swept(world, [a]);
+    letFollow([b, c]);
+    expect(world.runUntil(() => [b, c].every(({ disk }) => disk.image.rows.size === 0), 30_000)).toBe(true);
+    expect(proved(world, nodes)).toBe(true);
+    expect([cutOf(b), cutOf(c)]).toEqual([cutOf(a), cutOf(a)]);
+    expectEqual(nodes);
+  });
+
+  test('is not followed beyond what this member itself is past', () => {
+    const { world, a, b } = trio();
+    deleted(world, a, KEYS);
+    world.run(3_000);
+    swept(world, [a]);
+    letFollow([b]);
+    Object.defineProperty(b.core!.horizon, 'asOf', { get: () => cutOf(a) + LATE_RETRY_MS - 1 });
+    world.run(20_000);
+    expect(b.disk.image.rows.size).toBe(KEYS.length);
+  });
+
+  test('means nothing any more to a node that gives way to another founding', () => {
+    const { world, nodes } = stage(['a', 'b', 'c'], {
+      options: { lateRetryMs: LATE_RETRY_MS, maxClockDriftMs: 1_000 },
+    });
+    const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+    putNow(b, 'k', 'v', ALL);
+    world.partition([a]);
+    a.wipe();
+    a.start();
+    expect(world.runUntil(() => a.ready, 10_000)).toBe(true);
+    deleted(world, a, KEYS, { replicas: 1 });
+    expect(world.runUntil(() => counters(a).recordsCollected === KEYS.length, 60_000)).toBe(true);
+    let begun = Number.POSITIVE_INFINITY;
+    world.afterInput = (node) => {
+      if (node === a && a.core?.identity.phase === 'bootstrapping')
+        begun = Math.min(begun, a.core.collection.begun);
+    };
+    world.healAll();
+    expect(world.runUntil(() => a.ready && valueAt(a, 'k') === 'v', 60_000)).toBe(true);
+    expect(begun).toBe(0);
+    expectEqual([a, b, c]);
   });
 });
 
