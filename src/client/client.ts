@@ -174,12 +174,16 @@ export class Client implements LightClient {
     );
   }
 
-  async put(key: string, value: Value, options: WriteOptions = {}): Promise<Receipt> {
-    assertKey(key);
-    const { ttlMs } = options;
-    assertTtl(ttlMs);
-    const ttl = ttlMs === undefined ? {} : { ttlMs };
-    return this.#write([{ key, value: encodeValue(value), ...ttl }], options);
+  /** Not async: a put makes one promise, not three. */
+  put(key: string, value: Value, options: WriteOptions = {}): Promise<Receipt> {
+    try {
+      assertKey(key);
+      const { ttlMs } = options;
+      assertTtl(ttlMs);
+      return this.#write([{ key, value: encodeValue(value), ttlMs }], options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   async del(key: string, options: WriteOptions = {}): Promise<Receipt> {

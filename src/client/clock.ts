@@ -11,8 +11,8 @@
  * a new writer id begins: the stamps of one writer always rise.
  */
 import { randomBytes } from 'node:crypto';
-import type { StampParts } from '../core/entry.js';
-import { Hlc, partsOfStamp, stampBehind, stampToHex } from '../core/hlc.js';
+import { idAt, type StampParts } from '../core/entry.js';
+import { Hlc, stampBehind, stampCounter, stampMs } from '../core/hlc.js';
 import type { OriginId } from '../core/types.js';
 import { CLUSTER_DEFAULTS } from '../options.js';
 
@@ -106,7 +106,7 @@ function newWriter(): OriginId {
 
 /** The stamps of a batch whose first operation bears `first`. */
 export function consecutiveStamps(first: Uint8Array, count: number): StampParts[] {
-  const parts = partsOfStamp(stampToHex(first));
+  const parts = { ms: stampMs(first), counter: stampCounter(first), writer: idAt(first, 8) };
   const stamps = [parts];
   for (let i = 1; i < count; i++) stamps.push(stampBehind(parts, i));
   return stamps;

@@ -21,7 +21,7 @@ import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { guardMsgpack } from '../msgpack-guard.js';
 import type { MsgpackWriter } from '../msgpack-writer.js';
 import type { ClientServerOptions } from '../options.js';
-import type { Range } from '../read-store.js';
+import type { Range, Receipt } from '../read-store.js';
 import type { NodeService, RowScan, WriteOp, WriteRequest } from '../service.js';
 import { consecutiveStamps } from './clock.js';
 import { type ClientFrame, writeText } from './frame.js';
@@ -179,17 +179,30 @@ export class Requests {
   }
 
   #write(id: number, { request, bytes }: { request: WriteRequest; bytes: number }): void {
-    this.#run(id, bytes, false, async () => {
+    const inProgress = this.#enter(id, bytes, false);
+    if (inProgress === undefined) return;
+    // Thousands of writes wait at once: one promise and two functions are all that each keeps here.
+    const answered = (answer: () => void): void => {
+      this.#finish(id, inProgress);
+      if (!inProgress.cancelled && !this.#closed) this.#answerNow(id, answer);
+    };
+    try {
       for (const { kind, value } of request.ops) checkOperation(kind, value);
-      const receipt = await this.#service.write(request);
-      return () => {
-        const writer = this.#outbound.done(id, 4, 96);
-        writer.bin(stampFromHex(receipt.stamp));
-        writer.uint(receipt.replicas);
-        writeText(writer, receipt.token);
-        writer.bool(receipt.superseded);
-      };
-    });
+      this.#service.write(request).then(
+        (receipt) => answered(() => this.#receipt(id, receipt)),
+        (error: unknown) => answered(() => this.#failed(id, error)),
+      );
+    } catch (error) {
+      answered(() => this.#failed(id, error));
+    }
+  }
+
+  #receipt(id: number, receipt: Receipt): void {
+    const writer = this.#outbound.done(id, 4, 96);
+    writer.bin(stampFromHex(receipt.stamp));
+    writer.uint(receipt.replicas);
+    writeText(writer, receipt.token);
+    writer.bool(receipt.superseded);
   }
 
   #digestBucket(id: number, bucket: number): void {
@@ -233,19 +246,8 @@ export class Requests {
 
   /** Runs what takes time. `work` resolves to what writes the answer. */
   #run(id: number, bytes: number, isScan: boolean, work: (request: InProgress) => Promise<() => void>): void {
-    const { inFlightMax, inFlightBytesMax, scansMax } = this.#options;
-    const full =
-      this.#inProgress.size >= inFlightMax ||
-      (this.#bytes > 0 && this.#bytes + bytes > inFlightBytesMax) ||
-      (isScan && this.#scans >= scansMax);
-    if (full) {
-      const message = `${this.#inProgress.size} requests of this connection are in progress, ${this.#scans} of them scans, with ${this.#bytes} bytes: await some of them first`;
-      return this.#outbound.failed(id, new ReadmeshError('OVERLOADED', message));
-    }
-    const request: InProgress = { bytes, isScan, cancelled: false };
-    this.#inProgress.set(id, request);
-    this.#bytes += bytes;
-    if (isScan) this.#scans++;
+    const request = this.#enter(id, bytes, isScan);
+    if (request === undefined) return;
     work(request)
       .then((answer) => {
         this.#finish(id, request);
@@ -255,6 +257,25 @@ export class Requests {
         this.#finish(id, request);
         if (!request.cancelled && !this.#closed) this.#failed(id, error);
       });
+  }
+
+  /** Undefined: there is no room for it, and it has been told so. */
+  #enter(id: number, bytes: number, isScan: boolean): InProgress | undefined {
+    const { inFlightMax, inFlightBytesMax, scansMax } = this.#options;
+    const full =
+      this.#inProgress.size >= inFlightMax ||
+      (this.#bytes > 0 && this.#bytes + bytes > inFlightBytesMax) ||
+      (isScan && this.#scans >= scansMax);
+    if (full) {
+      const message = `${this.#inProgress.size} requests of this connection are in progress, ${this.#scans} of them scans, with ${this.#bytes} bytes: await some of them first`;
+      this.#outbound.failed(id, new ReadmeshError('OVERLOADED', message));
+      return undefined;
+    }
+    const request: InProgress = { bytes, isScan, cancelled: false };
+    this.#inProgress.set(id, request);
+    this.#bytes += bytes;
+    if (isScan) this.#scans++;
+    return request;
   }
 
   #finish(id: number, request: InProgress): void {
@@ -343,17 +364,11 @@ function readWrite(frame: ClientFrame): { request: WriteRequest; bytes: number }
     const kind = frame.uint('kind', 0xff);
     const key = frame.key();
     const value = frame.value() ? frame.bytes.subarray(frame.from, frame.to) : NO_VALUE;
-    const ttl = elements === 4 ? { ttlMs: frame.uint('ttlMs', TTL_MS_MAX) } : {};
+    const ttlMs = elements === 4 ? frame.uint('ttlMs', TTL_MS_MAX) : undefined;
     bytes += key.length + value.length;
-    ops.push({ key, kind, value, stamp: stamps[i]!, ...ttl });
+    ops.push({ key, kind, value, stamp: stamps[i]!, ttlMs });
   }
-  const request: WriteRequest = {
-    ops,
-    timeoutMs,
-    ...(replicas === undefined ? {} : { replicas }),
-    ...(fsync === undefined ? {} : { fsync }),
-  };
-  return { request, bytes };
+  return { request: { ops, replicas, fsync, timeoutMs }, bytes };
 }
 
 /** What a store must never take: a value that nobody can decode. Throws INVALID_VALUE or UNSUPPORTED. */

@@ -8,7 +8,7 @@
  * is forgotten.
  */
 import { originOf, seqOf, stampHexOf } from './entry.js';
-import { type GivenStamp, textOfStamp } from './hlc.js';
+import { type GivenStamp, hasStamp, textOfStamp } from './hlc.js';
 import type { Effect } from './io.js';
 import type { Push } from './messages.js';
 import type { Row, StampHex } from './types.js';
@@ -192,7 +192,11 @@ export class Acknowledgements {
 }
 
 function stampOf({ givenStamp, row }: PendingWrite): StampHex {
-  return givenStamp === undefined ? stampHexOf(row) : textOfStamp(givenStamp);
+  if (givenStamp === undefined) return stampHexOf(row);
+  // What stamps of one time have in common is made once for rows.
+  return typeof givenStamp !== 'string' && hasStamp(row, givenStamp)
+    ? stampHexOf(row)
+    : textOfStamp(givenStamp);
 }
 
 /** Stamp and token become text only here: thousands of writes wait at once, and each text would wait with them. */
