@@ -3,7 +3,7 @@ import type { Curve, Distribution } from './harness.js';
 import { readable } from './harness.js';
 import type { JudgedComparison } from './report.js';
 
-const WIDTH = 860;
+const WIDTH = 960;
 const LEFT = 56;
 const COLORS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9'];
 const HELD = '#009e73';
@@ -48,7 +48,7 @@ function isCost(unit: string): boolean {
 }
 
 const ROW_HEIGHT = 22;
-const LABEL_WIDTH = 400;
+const LABEL_WIDTH = 500;
 const FIGURE_WIDTH = 60;
 const DECADE = 10;
 
@@ -72,7 +72,7 @@ export function ratioChart(title: string, comparisons: readonly JudgedComparison
   for (const [i, { comparison, ratio, bar }] of rows.entries()) {
     const y = top + (i + 0.5) * ROW_HEIGHT;
     const color = comparison.held === undefined ? SHOWN : comparison.held ? HELD : MISSED;
-    body.push(text(LABEL_WIDTH - 10, y + 4, `${comparison.name} : ${comparison.baseline.label}`, 'end'));
+    body.push(text(LABEL_WIDTH - 10, y + 4, `${comparison.name} — ${comparison.baseline.label}`, 'end'));
     body.push(line(x(1), y, x(ratio), y, `stroke="${color}" stroke-width="3" stroke-opacity="0.5"`));
     if (bar !== undefined) body.push(line(x(bar), y - 8, x(bar), y + 8, 'stroke="#000" stroke-width="2"'));
     body.push(`<circle cx="${x(ratio).toFixed(1)}" cy="${y}" r="5" fill="${color}"/>`);

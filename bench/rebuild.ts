@@ -8,12 +8,14 @@ import { join } from 'node:path';
 import { LocalCluster } from '../bin/demo/cluster.js';
 import { loadRows } from '../bin/demo/load.js';
 import { fetchJson } from '../bin/demo/traffic.js';
-import { readPhoneRows } from '../bin/phone-data.js';
+import { type PhoneRow, readPhoneRows } from '../bin/phone-data.js';
 import { connect } from '../src/client/index.js';
 import { CORE_DEFAULTS } from '../src/options.js';
 import type { Status } from '../src/read-store.js';
 import { ENTRY } from '../src/storage/physical.js';
-import { type Bench, type Context, check, compare, interleave } from './harness.js';
+import { type Bench, type Contender, type Context, check, compareAll, interleave } from './harness.js';
+import { peer } from './peers/load.js';
+import { loadRedis, Redis } from './peers/redis.js';
 import { openRaw } from './raw-level.js';
 
 const SOURCES = ['a', 'b'];
@@ -39,24 +41,35 @@ export const rebuildBench: Bench = {
     await cp(join(source!.dataFolder, 'db'), store, { recursive: true });
     await source!.start(READY_MS_MAX);
     context.note(`${rows.length} rows on ${SOURCES.length} daemons`);
-    const [subject, baseline] = await interleave(
-      context,
-      [
-        { label: 'readmesh, an empty daemon', round: () => rebuild(context, cluster, rows.length) },
-        { label: 'LevelDB, a local copy', round: () => copyLocally(context, store, rows.length) },
-      ],
-      { warmUp: context.scale !== 'smoke' },
-    );
-    const comparison = compare(context, {
-      name: 'rebuild until ready',
-      unit: 'rows/s',
-      subject: subject!,
-      baseline: baseline!,
-      bar: BAR,
-    });
-    return { comparisons: [comparison], remarks: [`${rows.length} rows (${context.data.source})`] };
+    await using redis = await peer(context, 'Redis', () => startRedis(context, rows));
+    const contenders: Contender[] = [
+      { label: 'readmesh, an empty daemon', round: () => rebuild(context, cluster, rows.length) },
+      { label: 'LevelDB, a local copy', round: () => copyLocally(context, store, rows.length) },
+    ];
+    if (redis !== undefined)
+      contenders.push({
+        label: 'Redis, an empty replica',
+        round: async () => {
+          const { ms, keys } = await redis.resynchronise(context);
+          check(keys === rows.length, `${rows.length} keys were to be copied, not ${keys}`);
+          return (rows.length / ms) * 1_000;
+        },
+      });
+    const warmUp = context.scale !== 'smoke';
+    const [subject, copy, replica] = await interleave(context, contenders, { warmUp });
+    const figures = { name: 'rebuild until ready', unit: 'rows/s', subject: subject! };
+    const comparisons = compareAll(context, figures, [{ series: copy, bar: BAR }, { series: replica }]);
+    return { comparisons, remarks: [`${rows.length} rows (${context.data.source})`] };
   },
 };
+
+async function startRedis(context: Context, rows: readonly PhoneRow[]): Promise<Redis> {
+  const redis = await Redis.start(context, { replicas: 0, durability: 'memory' });
+  const client = await redis.client();
+  await loadRedis(client, rows);
+  client.destroy();
+  return redis;
+}
 
 async function rebuild(context: Context, cluster: LocalCluster, rows: number): Promise<number> {
   const joiner = cluster.daemons.at(-1)!;
