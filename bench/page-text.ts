@@ -24,7 +24,8 @@ export const WORDS: Readonly<Record<string, Words>> = {
       '`getMany` of 100 keys, a scan of 100 rows under a prefix, and a scan of everything, all without a cache, every row verified and decoded. Against whichever way of LevelDB is faster on a copy of the same files: `getMany`, `getSync` in a loop, `nextv`, `all`.',
     limits: [
       'LevelDB has no faster way to fetch 100 keys than 100 calls of `getSync`, and `getMany` is one hop to another thread on top: both sides make the same calls, and what is left is verification.',
-      'A scan of 100 rows is mostly the price of an iterator: opening, one trip to another thread and closing take longer than the rows.',
+      'Measured once, processor time: a row of a scan costs LevelDB alone 1.1 µs with its decoding; its checksum costs 0.18 µs more, the `for await` loop 0.09 µs, taking the key out of the physical one 0.04 µs. So a full scan that verifies every row cannot come nearer to one that verifies none than about 0.8, but for what LevelDB’s thread does meanwhile.',
+      'A scan of 100 rows is to a fifth the price of an iterator, which opens, goes to another thread once and closes: 60 µs of LevelDB alone, and 30 to 70 µs of the layers above it. On a machine that has no core to spare it is the trip to the other thread that is waited for.',
     ],
   },
   'client-reads': {
@@ -32,7 +33,7 @@ export const WORDS: Readonly<Record<string, Words>> = {
     about:
       'The light client and one daemon on loopback, against Redis, which answers from memory. One at a time, 100 in flight, and 100 keys a call. A bare WebSocket echo of frames as short shows what is left when nothing is looked up at all.',
     limits: [
-      'One get at a time is two system calls and two wake-ups on each side. Measured once, medians of one run: Redis with node-redis 48 µs, a bare WebSocket echo between two Node processes 46 µs, a bare TCP echo 43 µs, a get 61 µs. So no Node process can answer 1.2 times as fast as Redis by this measure: its bare TCP echo does not. A program that wants one value in less than that reads a replica within its process.',
+      'One get at a time is system calls and wake-ups on each side more than anything else: a third of the client’s and half of the daemon’s processor time is spent in `write` and `writev`. Measured once, medians of single calls in one run: Redis with node-redis 48 µs, a bare WebSocket echo between two Node processes 46 µs, a bare TCP echo 43 µs, a get 61 µs. A Node server that looks nothing up over bare TCP is 1.12 times as fast as Redis by this measure: the bar of 1.2 is out of reach of any. A program that wants one value in less reads a replica within its process.',
     ],
   },
   'local-puts': {
