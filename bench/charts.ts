@@ -94,6 +94,7 @@ interface Axes {
   readonly x: string;
   readonly y: string;
   readonly logX: boolean;
+  readonly logY?: boolean;
 }
 
 const HEIGHT = 400;
@@ -102,24 +103,31 @@ const BOTTOM = 52;
 const RIGHT = 24;
 const STEPS = 5;
 
-function lineChart({ title, x: xLabel, y: yLabel, logX }: Axes, lines: readonly Line[]): string {
+function lineChart(
+  { title, x: xLabel, y: yLabel, logX, logY = false }: Axes,
+  lines: readonly Line[],
+): string {
   const left = LEFT + 24;
   const xs = lines.flatMap(({ points }) => points.map(([x]) => x));
-  const yMax = niceMax(Math.max(...lines.flatMap(({ points }) => points.map(([, y]) => y))));
+  const ys = lines.flatMap(({ points }) => points.map(([, y]) => y));
+  const highest = Math.max(...ys);
+  const yMax = logY ? DECADE ** Math.ceil(Math.log10(highest)) : niceMax(highest);
+  const yMin = logY ? DECADE ** Math.floor(Math.log10(Math.min(...ys))) : 0;
   const scale = (value: number): number => (logX ? Math.log10(value) : value);
   const [xMin, xMax] = [Math.min(...xs), Math.max(...xs)].map(scale) as [number, number];
   const px = (value: number): number =>
     left + ((scale(value) - xMin) / (xMax - xMin || 1)) * (WIDTH - left - RIGHT);
-  const py = (value: number): number => HEIGHT - BOTTOM - (value / yMax) * (HEIGHT - TOP - BOTTOM);
+  const height = (value: number): number =>
+    logY ? Math.log10(value / yMin) / Math.log10(yMax / yMin) : value / yMax;
+  const py = (value: number): number => HEIGHT - BOTTOM - height(value) * (HEIGHT - TOP - BOTTOM);
   const body: string[] = [];
-  for (let step = 0; step <= STEPS; step++) {
-    const value = (yMax * step) / STEPS;
+  for (const value of logY ? decades(Math.log10(yMin), Math.log10(yMax)) : evenly(0, yMax)) {
     body.push(line(left, py(value), WIDTH - RIGHT, py(value), 'stroke="#eee"'));
     body.push(text(left - 8, py(value) + 4, readable(value), 'end'));
   }
   for (const value of logX ? decades(xMin, xMax) : evenly(xMin, xMax)) {
-    body.push(line(px(value), py(0), px(value), py(yMax), 'stroke="#eee"'));
-    body.push(text(px(value), py(0) + 18, readable(value)));
+    body.push(line(px(value), py(yMin), px(value), py(yMax), 'stroke="#eee"'));
+    body.push(text(px(value), py(yMin) + 18, readable(value)));
   }
   body.push(text((left + WIDTH - RIGHT) / 2, HEIGHT - 10, xLabel), text(left, TOP - 10, yLabel));
   for (const [i, { label, points }] of lines.entries()) {
@@ -150,7 +158,10 @@ function evenly(from: number, to: number): number[] {
 }
 
 export function growthChart(title: string, curves: readonly Curve[]): string {
-  return lineChart({ title, x: curves[0]!.x, y: curves[0]!.y, logX: true }, curves);
+  // What grows with x is a straight line only if both axes are logarithmic.
+  const ys = curves.flatMap(({ points }) => points.map(([, y]) => y));
+  const logY = Math.min(...ys) > 0 && Math.max(...ys) >= DECADE * Math.min(...ys);
+  return lineChart({ title, x: curves[0]!.x, y: curves[0]!.y, logX: true, logY }, curves);
 }
 
 /** The share of samples at or below each value, on a logarithmic axis. */
@@ -159,5 +170,5 @@ export function shareChart(title: string, distributions: readonly Distribution[]
     label,
     points: (hundredths ?? []).map((value, share): [number, number] => [value, share]),
   }));
-  return lineChart({ title, x: 'ms', y: '% of changes', logX: true }, lines);
+  return lineChart({ title, x: distributions[0]!.unit, y: '% of all', logX: true }, lines);
 }

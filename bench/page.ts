@@ -16,6 +16,8 @@ export const PAGE = {
 
 /** Load above this many processes a core: others worked, too. */
 const BUSY_PER_CORE = 1.5;
+/** Of fewer samples there is no distribution to draw. */
+const SHARE_SAMPLES_MIN = 100;
 
 /** Writes into the docs of the source tree. Resolves to the exit code. */
 export function writePage(files: readonly string[]): number {
@@ -88,8 +90,8 @@ function glance(run: Run): string[] {
   const lines = [
     '## At a glance',
     '',
-    '| | readmesh | against | ratio | bar | |',
-    '|---|---:|---|---:|---|---|',
+    '| | | readmesh | against | ratio | bar | |',
+    '|---|---|---:|---|---:|---|---|',
   ];
   for (const report of run.benches) {
     const title = titleOf(report);
@@ -217,7 +219,7 @@ function plotsOf(run: Run): Map<string, string> {
     if (report.comparisons.length > 0)
       plots.set(`${report.bench}.svg`, ratioChart(titleOf(report), report.comparisons));
     const timed = report.distributions.filter(
-      ({ hundredths, unit }) => unit === 'ms' && hundredths !== undefined,
+      ({ hundredths, samples }) => hundredths !== undefined && samples >= SHARE_SAMPLES_MIN,
     );
     if (timed.length > 0)
       plots.set(sharesName(report), shareChart(`${titleOf(report)}: share within`, timed));

@@ -167,7 +167,13 @@ describe('the page', () => {
         compare(context, { ...better, baseline: series('Other & Co', 100) }),
         compare(context, { ...worse, baseline: series('another', 3) }),
       ],
-      distributions: [distribution('trip', 'ms', [1, 2, 30])],
+      distributions: [
+        distribution(
+          'trip',
+          'ms',
+          Array.from({ length: 100 }, (_, i) => i + 1),
+        ),
+      ],
       curves: [
         {
           plot: 'growth-x',
