@@ -98,7 +98,8 @@ async function oneAtATime(
   await using echo = await Watcher.start({ kind: 'echo' });
   const socket = new WebSocket(`ws://127.0.0.1:${echo.echoPort}`, { perMessageDeflate: false });
   await once(socket, 'open');
-  // It goes with its echo, however that ends it.
+  // Gone before its echo, which waits for it.
+  using _closing = { [Symbol.dispose]: () => socket.terminate() };
   socket.on('error', () => socket.terminate());
   const subject = { label: 'readmesh', round: () => timedAsync(draws, (key) => client.get<string>(key)) };
   const bare = { label: 'a bare WebSocket echo', round: () => timedEchoes(socket, draws.keys) };
