@@ -1,10 +1,11 @@
 /** All benches, one after the other, each in a process of its own, so that none runs on what another left behind. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Report } from './report.js';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Report, toSummary } from './report.js';
 
 export const ALL = {
   name: 'all',
@@ -28,11 +29,17 @@ export interface AllOptions {
   readonly smoke?: boolean;
   readonly json: boolean;
   readonly file?: string;
+  /** A bench that takes longer hangs: it is ended, and the next one begins. Default 1 h; quick: 10 minutes. */
+  readonly benchMsMax?: number;
 }
 
-/** Resolves to the exit code. */
+const BENCH_MS_MAX = { full: 3_600_000, quick: 600_000 };
+const END_MS_MAX = 10_000;
+
+/** Resolves to the exit code: 1 when a bar was missed or a bench failed. */
 export async function runAll(names: readonly string[], options: AllOptions): Promise<number> {
   const { script, quick, smoke = false, json, file } = options;
+  const { benchMsMax = BENCH_MS_MAX[quick ? 'quick' : 'full'] } = options;
   const folder = mkdtempSync(join(tmpdir(), 'readmesh-bench-all-'));
   const flags = [...(quick ? ['--quick'] : []), ...(smoke ? ['--smoke'] : [])];
   const began = new Date().toISOString();
@@ -45,17 +52,13 @@ export async function runAll(names: readonly string[], options: AllOptions): Pro
   };
   let worst = 0;
   try {
-    for (const name of names) {
+    for (const [i, name] of names.entries()) {
       const out = join(folder, `${name}.json`);
-      const stdout = json ? 'ignore' : 'inherit';
+      if (process.stderr.isTTY === true) process.stderr.write(`bench ${i + 1} of ${names.length}: ${name}\n`);
       const child = spawn(process.execPath, [script, name, ...flags, '--json', out], {
-        stdio: ['ignore', stdout, 'inherit'],
+        stdio: ['ignore', json ? 'ignore' : 'inherit', 'inherit'],
       });
-      const kill = (): void => void child.kill();
-      process.once('exit', kill);
-      const [code] = (await once(child, 'exit')) as [number | null];
-      process.off('exit', kill);
-      worst = Math.max(worst, code ?? 1);
+      worst = Math.max(worst, await ended(child, benchMsMax));
       if (existsSync(out)) benches.push(JSON.parse(readFileSync(out, 'utf8')) as Report);
       else failed.push(name);
       // A full run takes long: what is interrupted keeps what it has.
@@ -64,7 +67,26 @@ export async function runAll(names: readonly string[], options: AllOptions): Pro
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-  if (json) process.stdout.write(textOf());
+  process.stdout.write(json ? textOf() : `\n${toSummary(benches)}\n`);
   if (failed.length > 0) process.stderr.write(`all: no report from ${failed.join(', ')}\n`);
   return worst;
+}
+
+/** The child's exit code. It goes when this process does, and when its time is up. */
+async function ended(child: ChildProcess, msMax: number): Promise<number> {
+  const kill = (): void => void child.kill();
+  process.once('exit', kill);
+  // SIGTERM first: a bench ends its servers and deletes its folders then.
+  const timer = setTimeout(async () => {
+    kill();
+    await delay(END_MS_MAX, undefined, { ref: false });
+    child.kill('SIGKILL');
+  }, msMax);
+  try {
+    const [code] = (await once(child, 'exit')) as [number | null];
+    return code ?? 1;
+  } finally {
+    clearTimeout(timer);
+    process.off('exit', kill);
+  }
 }

@@ -98,7 +98,7 @@ async function measure(context: Context, replica: Replica, writer: Writer, draws
   const [idle, ...busy] = await interleave(context, contenders);
   const comparisons = busy.map((subject: Series) =>
     compare(context, {
-      name: 'getSync p99 while written to',
+      name: `getSync p99, ${subject.label}`,
       unit: 'µs',
       subject,
       baseline: idle!,

@@ -36,7 +36,7 @@ export const catchUp: Bench = {
   run: async (context) => {
     await using members = await Members.start(context, 2);
     const rows = ROWS[context.scale];
-    await members.all[0]!.ask({ type: 'put', from: 0, count: rows, version: 0, replicas: 1 });
+    await members.all[0]!.ask({ type: 'load', count: rows });
     await members.hold(members.all[0]!);
     context.note(`both hold ${rows} rows`);
     const steps: Step[] = [];

@@ -3,7 +3,7 @@ import type { Curve, Distribution } from './harness.js';
 import { readable } from './harness.js';
 import type { JudgedComparison } from './report.js';
 
-const WIDTH = 860;
+const WIDTH = 960;
 const LEFT = 56;
 const COLORS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9'];
 const HELD = '#009e73';
@@ -48,7 +48,7 @@ function isCost(unit: string): boolean {
 }
 
 const ROW_HEIGHT = 22;
-const LABEL_WIDTH = 400;
+const LABEL_WIDTH = 500;
 const FIGURE_WIDTH = 60;
 const DECADE = 10;
 
@@ -72,7 +72,7 @@ export function ratioChart(title: string, comparisons: readonly JudgedComparison
   for (const [i, { comparison, ratio, bar }] of rows.entries()) {
     const y = top + (i + 0.5) * ROW_HEIGHT;
     const color = comparison.held === undefined ? SHOWN : comparison.held ? HELD : MISSED;
-    body.push(text(LABEL_WIDTH - 10, y + 4, `${comparison.name} : ${comparison.baseline.label}`, 'end'));
+    body.push(text(LABEL_WIDTH - 10, y + 4, `${comparison.name} — ${comparison.baseline.label}`, 'end'));
     body.push(line(x(1), y, x(ratio), y, `stroke="${color}" stroke-width="3" stroke-opacity="0.5"`));
     if (bar !== undefined) body.push(line(x(bar), y - 8, x(bar), y + 8, 'stroke="#000" stroke-width="2"'));
     body.push(`<circle cx="${x(ratio).toFixed(1)}" cy="${y}" r="5" fill="${color}"/>`);
@@ -94,6 +94,7 @@ interface Axes {
   readonly x: string;
   readonly y: string;
   readonly logX: boolean;
+  readonly logY?: boolean;
 }
 
 const HEIGHT = 400;
@@ -102,24 +103,31 @@ const BOTTOM = 52;
 const RIGHT = 24;
 const STEPS = 5;
 
-function lineChart({ title, x: xLabel, y: yLabel, logX }: Axes, lines: readonly Line[]): string {
+function lineChart(
+  { title, x: xLabel, y: yLabel, logX, logY = false }: Axes,
+  lines: readonly Line[],
+): string {
   const left = LEFT + 24;
   const xs = lines.flatMap(({ points }) => points.map(([x]) => x));
-  const yMax = niceMax(Math.max(...lines.flatMap(({ points }) => points.map(([, y]) => y))));
+  const ys = lines.flatMap(({ points }) => points.map(([, y]) => y));
+  const highest = Math.max(...ys);
+  const yMax = logY ? DECADE ** Math.ceil(Math.log10(highest)) : niceMax(highest);
+  const yMin = logY ? DECADE ** Math.floor(Math.log10(Math.min(...ys))) : 0;
   const scale = (value: number): number => (logX ? Math.log10(value) : value);
   const [xMin, xMax] = [Math.min(...xs), Math.max(...xs)].map(scale) as [number, number];
   const px = (value: number): number =>
     left + ((scale(value) - xMin) / (xMax - xMin || 1)) * (WIDTH - left - RIGHT);
-  const py = (value: number): number => HEIGHT - BOTTOM - (value / yMax) * (HEIGHT - TOP - BOTTOM);
+  const height = (value: number): number =>
+    logY ? Math.log10(value / yMin) / Math.log10(yMax / yMin) : value / yMax;
+  const py = (value: number): number => HEIGHT - BOTTOM - height(value) * (HEIGHT - TOP - BOTTOM);
   const body: string[] = [];
-  for (let step = 0; step <= STEPS; step++) {
-    const value = (yMax * step) / STEPS;
+  for (const value of logY ? decades(Math.log10(yMin), Math.log10(yMax)) : evenly(0, yMax)) {
     body.push(line(left, py(value), WIDTH - RIGHT, py(value), 'stroke="#eee"'));
     body.push(text(left - 8, py(value) + 4, readable(value), 'end'));
   }
   for (const value of logX ? decades(xMin, xMax) : evenly(xMin, xMax)) {
-    body.push(line(px(value), py(0), px(value), py(yMax), 'stroke="#eee"'));
-    body.push(text(px(value), py(0) + 18, readable(value)));
+    body.push(line(px(value), py(yMin), px(value), py(yMax), 'stroke="#eee"'));
+    body.push(text(px(value), py(yMin) + 18, readable(value)));
   }
   body.push(text((left + WIDTH - RIGHT) / 2, HEIGHT - 10, xLabel), text(left, TOP - 10, yLabel));
   for (const [i, { label, points }] of lines.entries()) {
@@ -150,7 +158,10 @@ function evenly(from: number, to: number): number[] {
 }
 
 export function growthChart(title: string, curves: readonly Curve[]): string {
-  return lineChart({ title, x: curves[0]!.x, y: curves[0]!.y, logX: true }, curves);
+  // What grows with x is a straight line only if both axes are logarithmic.
+  const ys = curves.flatMap(({ points }) => points.map(([, y]) => y));
+  const logY = Math.min(...ys) > 0 && Math.max(...ys) >= DECADE * Math.min(...ys);
+  return lineChart({ title, x: curves[0]!.x, y: curves[0]!.y, logX: true, logY }, curves);
 }
 
 /** The share of samples at or below each value, on a logarithmic axis. */
@@ -159,5 +170,5 @@ export function shareChart(title: string, distributions: readonly Distribution[]
     label,
     points: (hundredths ?? []).map((value, share): [number, number] => [value, share]),
   }));
-  return lineChart({ title, x: 'ms', y: '% of changes', logX: true }, lines);
+  return lineChart({ title, x: distributions[0]!.unit, y: '% of all', logX: true }, lines);
 }

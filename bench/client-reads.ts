@@ -1,9 +1,12 @@
 /**
  * Reads over the network: the light client and one daemon, against Redis and its clients on the same loopback.
- * One at a time, 100 in flight, and 100 keys a call. Redis answers from memory and keeps nothing on disk. The
+ * One at a time (beside it an echo of frames as long, the least that a WebSocket costs), 100 in flight, and 100 keys
+ * a call. Redis answers from memory and keeps nothing on disk. The
  * daemon looks a key up in LevelDB and verifies it when it is first asked for, and answers from its cache of encoded
  * values after that (64 MiB, the default; all rows take less): what is read here is mostly there.
  */
+import { once } from 'node:events';
+import { WebSocket } from 'ws';
 import { LocalCluster } from '../bin/demo/cluster.js';
 import { loadRows } from '../bin/demo/load.js';
 import { readPhoneRows } from '../bin/phone-data.js';
@@ -19,6 +22,7 @@ import {
 } from './harness.js';
 import { peer } from './peers/load.js';
 import { type IoRedis, loadRedis, type NodeRedis, Redis } from './peers/redis.js';
+import { Watcher } from './watch-latency-parent.js';
 
 const ONE_AT_A_TIME = { full: 5_000, quick: 3_000, smoke: 100 };
 const MANY = { full: 50_000, quick: 30_000, smoke: 500 };
@@ -85,21 +89,46 @@ async function race(
   return compareAll(context, { name, unit: 'reads/s', subject: first! }, baselines);
 }
 
-function oneAtATime(
+async function oneAtATime(
   context: Context,
   client: LightClient,
   redis: RedisClients | undefined,
   draws: Draws,
 ): Promise<Comparison[]> {
+  await using echo = await Watcher.start({ kind: 'echo' });
+  const socket = new WebSocket(`ws://127.0.0.1:${echo.echoPort}`, { perMessageDeflate: false });
+  await once(socket, 'open');
+  // Gone before its echo, which waits for it.
+  using _closing = { [Symbol.dispose]: () => socket.terminate() };
+  socket.on('error', () => socket.terminate());
   const subject = { label: 'readmesh', round: () => timedAsync(draws, (key) => client.get<string>(key)) };
-  if (redis === undefined) return race(context, 'get, one at a time', subject, []);
+  const bare = { label: 'a bare WebSocket echo', round: () => timedEchoes(socket, draws.keys) };
+  if (redis === undefined) return race(context, 'get, one at a time', subject, [{ contender: bare }]);
   return race(context, 'get, one at a time', subject, [
+    { contender: bare },
     {
       contender: { label: 'node-redis GET', round: () => timedAsync(draws, (key) => redis.node.get(key)) },
       bar: BARS.one,
     },
     { contender: { label: 'ioredis GET', round: () => timedAsync(draws, (key) => redis.io.get(key)) } },
   ]);
+}
+
+/** Round trips a second of frames that hold one key each. */
+async function timedEchoes(socket: WebSocket, keys: readonly string[]): Promise<number> {
+  let answered: () => void = () => {};
+  const onMessage = (): void => answered();
+  socket.on('message', onMessage);
+  const frames = keys.map((key) => Buffer.from(key));
+  const began = performance.now();
+  for (const frame of frames)
+    await new Promise<void>((resolve) => {
+      answered = resolve;
+      socket.send(frame, { binary: true, compress: false });
+    });
+  const elapsedMs = performance.now() - began;
+  socket.off('message', onMessage);
+  return (keys.length / elapsedMs) * 1_000;
 }
 
 function inFlight(

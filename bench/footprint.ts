@@ -19,7 +19,7 @@ import {
 import { type LocalStore, loadLocalStore } from './local-store.js';
 import { syntheticRow, syntheticRows } from './synthetic.js';
 
-const ROWS = { full: 1_000_000, quick: 200_000, smoke: 1_000 };
+const ROWS = { full: 1_000_000, quick: 1_000_000, smoke: 1_000 };
 const IDLE_MS = { full: 3_000, quick: 2_000, smoke: 10 };
 const MEMORY_MORE_MB = 64;
 const START_FACTOR = 1.2;

@@ -29,7 +29,7 @@ export interface Context {
   readonly data: PhoneData;
   /** A new temporary folder; all are deleted at the end, however it comes. */
   folder(): string;
-  /** Says on standard error what goes on. */
+  /** Says on standard error what goes on, if that is a terminal. */
   note(text: string): void;
   /** Says that a peer takes no part, and why; part of the report. */
   skip(peer: string, reason: string): void;
@@ -246,7 +246,7 @@ export async function runInContext(
       return folder;
     },
     note: (text) => {
-      if (scale !== 'smoke') process.stderr.write(`${bench.name}: ${text}\n`);
+      if (process.stderr.isTTY === true) process.stderr.write(`${bench.name}: ${text}\n`);
     },
     skip: (peer, reason) => {
       skipped.push({ peer, reason });

@@ -23,7 +23,7 @@ export const idleBench: Bench = {
     const nodes = NODES[scale];
     await using members = await Members.start(context, nodes);
     const [writer] = members.all;
-    await writer!.ask({ type: 'put', from: 0, count: ROWS[scale], version: 0, replicas: 1 });
+    await writer!.ask({ type: 'load', count: ROWS[scale] });
     await members.hold(writer!);
     context.note(`${nodes} nodes hold ${ROWS[scale]} rows; waiting until they rest`);
     await delay(REST_MS[scale]);

@@ -5,9 +5,10 @@
  */
 import { type ChannelListener, subscribe } from 'node:diagnostics_channel';
 import type { Socket } from 'node:net';
+import { loadRows } from '../bin/demo/load.js';
 import { openReplica } from '../src/index.js';
 import type { MemberOrder, MemberReply, Usage } from './member.js';
-import { syntheticRow } from './synthetic.js';
+import { syntheticRow, syntheticRows } from './synthetic.js';
 
 /** Sockets of members, living and gone. */
 class Wire {
@@ -101,6 +102,8 @@ async function usage(): Promise<Usage> {
 }
 
 async function obey(order: MemberOrder): Promise<Omit<MemberReply, 'id'>> {
+  if (order.type === 'load')
+    await loadRows(replica, syntheticRows(order.count), undefined, { replicas: 1, fsync: false });
   if (order.type === 'put') await put(order.from, order.count, order.version, order.replicas);
   if (order.type === 'cut') wire.setCut(order.cut);
   if (order.type === 'holds') {

@@ -4,7 +4,8 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { Context } from './harness.js';
 
-const ANSWER_MS_MAX = 120_000;
+/** Long: loading many rows is one answer. */
+const ANSWER_MS_MAX = 480_000;
 
 /** Since the start of the process. */
 export interface Usage {
@@ -19,7 +20,9 @@ export interface Usage {
 
 type Order =
   | { readonly type: 'usage' }
-  /** Puts synthetic rows, whose values differ with `version`; not flushed. */
+  /** Loads synthetic rows in batches, not flushed. */
+  | { readonly type: 'load'; readonly count: number }
+  /** Puts rows one by one, 1,000 in flight, whose values differ with `version`; not flushed. */
   | {
       readonly type: 'put';
       readonly from: number;
@@ -62,7 +65,7 @@ export class Member implements AsyncDisposable {
     const script = fileURLToPath(new URL('./member-child.js', import.meta.url));
     const member = new Member(fork(script, [context.folder(), name, join, String(flush)]));
     try {
-      const { ready } = await member.#answer(0);
+      const { ready } = await member.#answer(0, 'start');
       member.address = ready!.address;
       member.origin = ready!.origin;
       return member;
@@ -89,7 +92,7 @@ export class Member implements AsyncDisposable {
 
   async ask(order: Order): Promise<MemberReply> {
     const id = ++this.#lastId;
-    const answer = this.#answer(id);
+    const answer = this.#answer(id, order.type);
     this.#child.send({ ...order, id });
     return answer;
   }
@@ -103,12 +106,12 @@ export class Member implements AsyncDisposable {
     return (await this.usage()).heads[this.origin] ?? 0;
   }
 
-  async #answer(id: number): Promise<MemberReply> {
+  async #answer(id: number, what: string): Promise<MemberReply> {
     let timer: NodeJS.Timeout | undefined;
     try {
       return await new Promise((resolve, reject) => {
         timer = setTimeout(
-          () => reject(new Error(`a member was to answer within ${ANSWER_MS_MAX} ms`)),
+          () => reject(new Error(`a member was to answer "${what}" within ${ANSWER_MS_MAX} ms`)),
           ANSWER_MS_MAX,
         );
         this.#waiting.set(id, { resolve, reject });

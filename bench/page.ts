@@ -6,6 +6,7 @@ import { ReadmeshError } from '../src/errors.js';
 import type { Run } from './all.js';
 import { growthChart, ratioChart, shareChart } from './charts.js';
 import { type Curve, readable } from './harness.js';
+import { TRIED, WORDS } from './page-text.js';
 import type { JudgedComparison, Report } from './report.js';
 
 export const PAGE = {
@@ -13,16 +14,10 @@ export const PAGE = {
   summary: 'FILE.json: writes docs/benchmarks.md and its plots from a run',
 };
 
-/** What is to be measured and has no bench here yet. */
-const MISSING = [
-  'rebuild of an empty node, against a local scan-and-batch copy',
-  'bytes and time of a catch-up after a partition, by changed keys',
-  'traffic and processor time of an idle cluster of 8',
-  'processor time per applied write and node, from 2 to 16 nodes',
-];
-
 /** Load above this many processes a core: others worked, too. */
 const BUSY_PER_CORE = 1.5;
+/** Of fewer samples there is no distribution to draw. */
+const SHARE_SAMPLES_MIN = 100;
 
 /** Writes into the docs of the source tree. Resolves to the exit code. */
 export function writePage(files: readonly string[]): number {
@@ -54,24 +49,80 @@ export function pageOf(run: Run): { text: string; plots: Map<string, string> } {
   const lines = [
     '# Benchmarks',
     '',
-    'Written by `npm run bench -- report`: every figure and plot comes from the JSON of one run. Absolute figures',
-    'are of one machine on one day and drift; the ratios are medians of interleaved rounds in one run, and every',
-    'result was verified outside the timed regions. No guarantee was weakened: defaults, unless a row says otherwise.',
+    'What readmesh does in a second, beside what a user would take instead, and beside the store that it stands on. Every',
+    'figure and plot here comes from the JSON of one run; `npm run bench -- report` wrote the page.',
     '',
-    `**${held} of ${judged} bars held.**`,
+    `**${held} of ${judged} bars held.** A bar is what we had set ourselves before we measured. Those that are missed stay`,
+    'on the page, and the text below them says what stands in the way.',
     '',
     ...conditions(run),
     '',
     ...image(plots, 'ratios.svg', 'Ratios of all comparisons beside their bars'),
+    ...glance(run),
+    ...HOW_MEASURED,
     ...run.benches.flatMap((report) => section(report, plots)),
     ...peersSection(run),
-    '## Not measured yet',
+    '## What was tried and did not help',
     '',
-    ...MISSING.map((what) => `- ${what}`),
+    ...TRIED.map((what) => `- ${what}`),
     '',
-    ...howTo(),
+    ...howTo(run),
   ];
   return { text: `${lines.join('\n').trimEnd()}\n`, plots };
+}
+
+const HOW_MEASURED = [
+  '## How it is measured',
+  '',
+  '- In turn: a round of one, a round of the other, and so on, in one run. Absolute figures drift with the hour and the',
+  '  machine; a ratio is the median of the rounds of one over the median of the rounds of the other.',
+  '- Every result is verified outside the timed regions: values that are read, copies that are identical, keys that are',
+  '  there afterwards. A wrong result fails the bench.',
+  '- Nothing is weakened to win: checksums on every read, the default acknowledgements, the default limits, unless a row',
+  '  says otherwise. LevelDB alone, where we compare with it, verifies nothing and gets its keys ready-made.',
+  '- All servers and clients run on one machine, over loopback. That favours nobody by design, but a network between them',
+  '  would make every difference of microseconds smaller.',
+  '',
+];
+
+/** All that has a bar. */
+function glance(run: Run): string[] {
+  const lines = [
+    '## At a glance',
+    '',
+    '| | | readmesh | against | ratio | bar | |',
+    '|---|---|---:|---|---:|---|---|',
+  ];
+  for (const report of run.benches) {
+    const title = titleOf(report);
+    const judged = report.comparisons.filter(({ held }) => held !== undefined);
+    for (const [i, one] of judged.entries()) {
+      const { name, subject, baseline, unit, ratio } = one;
+      const link = i === 0 ? `[${title}](#${anchorOf(title)})` : '';
+      const theirs = `${baseline.label}: ${readable(baseline.p50)}`;
+      lines.push(
+        `| ${link} | ${name} | ${readable(subject.p50)} ${unit} | ${theirs} | ${ratio.toFixed(2)} | ${limitOf(one)} | ${verdictOf(one)} |`,
+      );
+    }
+  }
+  return [...lines, ''];
+}
+
+function titleOf({ bench }: Report): string {
+  return WORDS[bench]?.title ?? bench;
+}
+
+/** As GitHub makes them. */
+function anchorOf(title: string): string {
+  return title.toLowerCase().replace(/ /g, '-');
+}
+
+function limitOf({ bar, atMost }: JudgedComparison): string {
+  return bar === undefined ? '' : `${atMost === true ? '≤' : '≥'} ${readable(bar)}`;
+}
+
+function verdictOf({ held }: JudgedComparison): string {
+  return held === undefined ? '' : held ? 'held' : '**missed**';
 }
 
 function conditions(run: Run): string[] {
@@ -98,7 +149,9 @@ function image(plots: ReadonlyMap<string, string>, name: string, alt: string): s
 }
 
 function section(report: Report, plots: ReadonlyMap<string, string>): string[] {
-  const lines = [`## ${report.bench}`, '', `${report.summary}.`, ''];
+  const words = WORDS[report.bench];
+  const lines = [`## ${titleOf(report)}`, '', words?.about ?? `${report.summary}.`, ''];
+  lines.push(`\`npm run bench -- ${report.bench}\``, '');
   lines.push('| what | readmesh | against | unit | ratio | bar | |', '|---|---:|---|---|---:|---|---|');
   for (const one of report.comparisons) lines.push(comparisonRow(one));
   lines.push('');
@@ -108,27 +161,20 @@ function section(report: Report, plots: ReadonlyMap<string, string>): string[] {
       lines.push(`| ${name} | ${readable(p50)} | ${readable(p99)} | ${unit} | ${readable(samples)} |`);
     lines.push('');
   }
-  lines.push(...report.remarks.map((remark) => `- ${remark}`));
-  lines.push(...report.skipped.map(({ peer, reason }) => `- Without ${peer}: ${reason}`));
-  if (report.remarks.length + report.skipped.length > 0) lines.push('');
-  for (const name of plotNames(report)) lines.push(...image(plots, name, `Plot of ${report.bench}`));
+  const notes = [
+    ...(words?.limits ?? []),
+    ...report.remarks,
+    ...report.skipped.map(({ peer, reason }) => `Without ${peer}: ${reason}`),
+  ];
+  if (notes.length > 0) lines.push(...notes.map((note) => `- ${note}`), '');
+  for (const name of plotNames(report)) lines.push(...image(plots, name, `Plot: ${titleOf(report)}`));
   return lines;
 }
 
-function comparisonRow({
-  name,
-  subject,
-  baseline,
-  unit,
-  ratio,
-  bar,
-  atMost,
-  held,
-}: JudgedComparison): string {
-  const limit = bar === undefined ? '' : `${atMost === true ? '≤' : '≥'} ${bar}`;
-  const verdict = held === undefined ? '' : held ? 'held' : '**missed**';
+function comparisonRow(one: JudgedComparison): string {
+  const { name, subject, baseline, unit, ratio } = one;
   const theirs = `${baseline.label}: ${readable(baseline.p50)}`;
-  return `| ${name} (${subject.label}) | ${readable(subject.p50)} | ${theirs} | ${unit} | ${ratio.toFixed(2)} | ${limit} | ${verdict} |`;
+  return `| ${name} (${subject.label}) | ${readable(subject.p50)} | ${theirs} | ${unit} | ${ratio.toFixed(2)} | ${limitOf(one)} | ${verdictOf(one)} |`;
 }
 
 function peersSection(run: Run): string[] {
@@ -150,13 +196,13 @@ function peersSection(run: Run): string[] {
       ];
 }
 
-function howTo(): string[] {
+function howTo(run: Run): string[] {
   return [
     '## To repeat it',
     '',
     '    bench/install-peers',
     '    npm run build',
-    '    npm run bench -- all run.json',
+    `    ${run.command} run.json`,
     '    npm run bench -- report run.json',
     '',
     '`--quick` takes fewer rows and rounds; `npm run bench -- NAME` runs one bench. Peers that are not installed are',
@@ -171,13 +217,14 @@ function plotsOf(run: Run): Map<string, string> {
   if (judged.length > 0) plots.set('ratios.svg', ratioChart('All comparisons that have a bar', judged));
   for (const report of run.benches) {
     if (report.comparisons.length > 0)
-      plots.set(`${report.bench}.svg`, ratioChart(report.bench, report.comparisons));
+      plots.set(`${report.bench}.svg`, ratioChart(titleOf(report), report.comparisons));
     const timed = report.distributions.filter(
-      ({ hundredths, unit }) => unit === 'ms' && hundredths !== undefined,
+      ({ hundredths, samples }) => hundredths !== undefined && samples >= SHARE_SAMPLES_MIN,
     );
-    if (timed.length > 0) plots.set(sharesName(report), shareChart(`${report.bench}: share within`, timed));
+    if (timed.length > 0)
+      plots.set(sharesName(report), shareChart(`${titleOf(report)}: share within`, timed));
     for (const [name, curves] of curvesByPlot(report))
-      plots.set(`${name}.svg`, growthChart(name.replace('-', ': '), curves));
+      plots.set(`${name}.svg`, growthChart(titleOf(report), curves));
   }
   return plots;
 }

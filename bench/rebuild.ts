@@ -8,17 +8,21 @@ import { join } from 'node:path';
 import { LocalCluster } from '../bin/demo/cluster.js';
 import { loadRows } from '../bin/demo/load.js';
 import { fetchJson } from '../bin/demo/traffic.js';
-import { readPhoneRows } from '../bin/phone-data.js';
+import { type PhoneRow, readPhoneRows } from '../bin/phone-data.js';
 import { connect } from '../src/client/index.js';
 import { CORE_DEFAULTS } from '../src/options.js';
 import type { Status } from '../src/read-store.js';
 import { ENTRY } from '../src/storage/physical.js';
-import { type Bench, type Context, check, compare, interleave } from './harness.js';
+import { type Bench, type Contender, type Context, check, compareAll, interleave } from './harness.js';
+import { peer } from './peers/load.js';
+import { loadRedis, Redis } from './peers/redis.js';
 import { openRaw } from './raw-level.js';
 
 const SOURCES = ['a', 'b'];
 const JOINER = 'joiner';
 const READY_MS_MAX = 120_000;
+/** The machine may be busy. */
+const CONNECT_MS_MAX = 30_000;
 const VERIFY_MS_MAX = 60_000;
 /** Bytes of one trip to LevelDB's thread, as in the store's own cursors. */
 const SLICE_BYTES = 262_144;
@@ -31,7 +35,10 @@ export const rebuildBench: Bench = {
   run: async (context) => {
     const rows = await readPhoneRows(context.data);
     await using cluster = await LocalCluster.start({ cluster: 'bench', names: [...SOURCES, JOINER] });
-    await using client = await connect({ hosts: cluster.addresses.slice(0, SOURCES.length) });
+    await using client = await connect({
+      hosts: cluster.addresses.slice(0, SOURCES.length),
+      timeoutMs: CONNECT_MS_MAX,
+    });
     await loadRows(client, rows, undefined, { replicas: cluster.daemons.length });
     const store = join(context.folder(), 'db');
     const [source] = cluster.daemons;
@@ -39,24 +46,35 @@ export const rebuildBench: Bench = {
     await cp(join(source!.dataFolder, 'db'), store, { recursive: true });
     await source!.start(READY_MS_MAX);
     context.note(`${rows.length} rows on ${SOURCES.length} daemons`);
-    const [subject, baseline] = await interleave(
-      context,
-      [
-        { label: 'readmesh, an empty daemon', round: () => rebuild(context, cluster, rows.length) },
-        { label: 'LevelDB, a local copy', round: () => copyLocally(context, store, rows.length) },
-      ],
-      { warmUp: context.scale !== 'smoke' },
-    );
-    const comparison = compare(context, {
-      name: 'rebuild until ready',
-      unit: 'rows/s',
-      subject: subject!,
-      baseline: baseline!,
-      bar: BAR,
-    });
-    return { comparisons: [comparison], remarks: [`${rows.length} rows (${context.data.source})`] };
+    await using redis = await peer(context, 'Redis', () => startRedis(context, rows));
+    const contenders: Contender[] = [
+      { label: 'readmesh, an empty daemon', round: () => rebuild(context, cluster, rows.length) },
+      { label: 'LevelDB, a local copy', round: () => copyLocally(context, store, rows.length) },
+    ];
+    if (redis !== undefined)
+      contenders.push({
+        label: 'Redis, an empty replica',
+        round: async () => {
+          const { ms, keys } = await redis.resynchronise(context);
+          check(keys === rows.length, `${rows.length} keys were to be copied, not ${keys}`);
+          return (rows.length / ms) * 1_000;
+        },
+      });
+    const warmUp = context.scale !== 'smoke';
+    const [subject, copy, replica] = await interleave(context, contenders, { warmUp });
+    const figures = { name: 'rebuild until ready', unit: 'rows/s', subject: subject! };
+    const comparisons = compareAll(context, figures, [{ series: copy, bar: BAR }, { series: replica }]);
+    return { comparisons, remarks: [`${rows.length} rows (${context.data.source})`] };
   },
 };
+
+async function startRedis(context: Context, rows: readonly PhoneRow[]): Promise<Redis> {
+  const redis = await Redis.start(context, { replicas: 0, durability: 'memory' });
+  const client = await redis.client();
+  await loadRedis(client, rows);
+  client.destroy();
+  return redis;
+}
 
 async function rebuild(context: Context, cluster: LocalCluster, rows: number): Promise<number> {
   const joiner = cluster.daemons.at(-1)!;
@@ -68,7 +86,7 @@ async function rebuild(context: Context, cluster: LocalCluster, rows: number): P
   const { bootstrap } = await fetchJson<Status>(new URL(`http://${joiner.address}/v1/status`));
   check(bootstrap?.complete === true, 'the copy was to be complete');
   check(bootstrap.entries === rows, `${rows} entries were to be fetched, not ${bootstrap.entries}`);
-  await using client = await connect({ hosts: [joiner.address], only: true });
+  await using client = await connect({ hosts: [joiner.address], only: true, timeoutMs: CONNECT_MS_MAX });
   const verified = await client.verify({ timeoutMs: VERIFY_MS_MAX });
   check(verified.identical && verified.entries === rows, 'all copies were to be identical');
   const sources = bootstrap.sources.map((source) => `${source.entries} from ${source.name}`).join(', ');

@@ -104,6 +104,26 @@ export function toText(report: Report): string {
   return lines.join('\n');
 }
 
+/** All that has a bar, bench by bench, and how many bars held. */
+export function toSummary(reports: readonly Report[]): string {
+  const judged = reports.flatMap(({ bench, comparisons }) =>
+    comparisons.filter(({ held }) => held !== undefined).map((one) => ({ bench, ...one })),
+  );
+  const color = pc.createColors(process.stdout.isTTY === true && pc.isColorSupported);
+  const table = new Table({
+    head: ['bench', '', 'against', 'ratio', 'bar', ''],
+    colAligns: ['left', 'left', 'left', 'right', 'right', 'left'],
+    style: { head: [], border: [], compact: true },
+  });
+  for (const { bench, name, baseline, ratio, bar, atMost, held } of judged) {
+    const limit = `${atMost === true ? '<=' : '>='} ${readable(bar!)}`;
+    const verdict = held === true ? color.green('held') : color.red('missed');
+    table.push([bench, name, baseline.label, ratio.toFixed(2), limit, verdict]);
+  }
+  const count = judged.filter(({ held }) => held).length;
+  return `${judged.length > 0 ? `${table.toString()}\n` : ''}${count} of ${judged.length} bars held`;
+}
+
 function comparisonTable(comparisons: readonly Comparison[]): string {
   const table = new Table({
     head: ['', 'measured', 'baseline', 'unit', 'ratio', 'bar', ''],

@@ -66,7 +66,8 @@ export class Redis implements AsyncDisposable {
       mkdirSync(own);
       const args = ['--port', String(port), '--bind', '127.0.0.1', '--dir', own, '--save', ''];
       args.push('--notify-keyspace-events', 'KEA', ...SETTINGS[durability]);
-      if (i > 0) args.push('--replicaof', '127.0.0.1', String(ports[0]), '--repl-diskless-sync-delay', '0');
+      args.push('--repl-diskless-sync-delay', '0');
+      if (i > 0) args.push('--replicaof', '127.0.0.1', String(ports[0]));
       return new Server({ program, args, folder: own, port });
     });
     const redis = new Redis(ports, servers);
@@ -89,6 +90,28 @@ export class Redis implements AsyncDisposable {
   private constructor(ports: readonly number[], servers: readonly Server[]) {
     this.ports = ports;
     this.#servers = servers;
+  }
+
+  /** Milliseconds from starting an empty replica of the primary until it is in step, its process included. Its `keys`: how many it holds then. */
+  async resynchronise(context: Context): Promise<{ ms: number; keys: number }> {
+    const program = findProgram('redis-server');
+    const [port] = await freePorts(1);
+    const folder = context.folder();
+    const args = ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', ''];
+    args.push('--replicaof', '127.0.0.1', String(this.ports[0]));
+    const began = performance.now();
+    await using replica = new Server({ program, args, folder, port: port! });
+    await replica.ready();
+    const client = await this.client({ port: port! });
+    try {
+      await until('the replica was to be in step', async () =>
+        String(await client.sendCommand(['INFO', 'replication'])).includes('master_link_status:up'),
+      );
+      const ms = performance.now() - began;
+      return { ms, keys: Number(await client.sendCommand(['DBSIZE'])) };
+    } finally {
+      client.destroy();
+    }
   }
 
   /** A connected node-redis. `cached`: with its client-side cache, unlimited. */

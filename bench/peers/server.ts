@@ -37,7 +37,8 @@ export class Server implements AsyncDisposable {
     this.port = port;
     this.#log = join(folder, 'server.log');
     const log = openSync(this.#log, 'a');
-    this.#child = spawn(program, args, { cwd: folder, stdio: ['ignore', log, log] });
+    // A session of its own, as our daemons have: Linux shares a busy processor out by sessions.
+    this.#child = spawn(program, args, { cwd: folder, stdio: ['ignore', log, log], detached: true });
     closeSync(log);
     // Failing to start shows in `ready`.
     this.#child.on('error', () => {});
