@@ -54,7 +54,7 @@ export function addServe(program: Command, cli: Cli): void {
     .option('--config <file>', 'YAML or JSON file of these options and of tuning; flags win over it')
     .option(
       '--rebuild',
-      'set a store that cannot be trusted aside (nothing is deleted) and copy from the cluster anew',
+      'set a store that cannot be trusted aside (what only it holds is brought back) and copy from the cluster anew',
     )
     .option('--found', 'found a cluster although --join is given')
     .option(
@@ -82,6 +82,8 @@ Configuration file (--config), all of it optional:
   listen: 127.0.0.1:7700
   join: [127.0.0.1:7701, 127.0.0.1:7702]
   tuning: { cacheBytesMax: 268435456, ackTimeoutMs: 5000 }
+
+A store that the cluster went on without is set aside unasked, and copied anew (docs/operations.md).
 
 Exit codes: 0 stopped by a signal; 2 usage, port in use; 4 refused; 5 the data folder cannot be trusted (start
 again with --rebuild to set it aside and copy from the cluster); 70 a fault of readmesh itself.

@@ -98,7 +98,7 @@ export function addImport(program: Command, cli: Cli): void {
     .command('import')
     .summary('write the entries of a file')
     .description(
-      'Writes the entries of FILE (or of standard input: -), one line {"key":...,"value":...} each; with "ttlMs":N the entry expires so long after it is imported. Stops at the first bad line and says how far it came; repeating an import is safe.',
+      'Writes the entries of FILE (or of standard input: -), one line {"key":...,"value":...} each; with "ttlMs":N the entry expires so long after it is imported; {"key":...,"deleted":true} deletes one. Stops at the first bad line and says how far it came; repeating an import is safe.',
     )
     .argument('<file>', 'file of lines of JSON, or - for standard input')
     .addHelpText(

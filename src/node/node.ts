@@ -6,7 +6,7 @@ import { serveClient } from '../client/server.js';
 import { assertKey, KIND_REGISTER } from '../core/entry.js';
 import { assertTtl, endlessDeletion } from '../core/expiry.js';
 import { isStampHex } from '../core/hlc.js';
-import { OUTDATED_TEXT, restoredOf } from '../core/lifecycle.js';
+import { restoredOf } from '../core/lifecycle.js';
 import type { Row } from '../core/types.js';
 import type { EncodedCache } from '../encoded-cache.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
@@ -400,9 +400,9 @@ export class Node implements NodeService {
     if (join.length === 0 || this.#closing !== undefined || this.#recovery.isReplacing) return;
     const driver = this.#driver;
     const { name } = driver.core.config;
-    this.#recovery.replace({ name, join });
+    this.#recovery.replace({ name, join }, driver.core.outdatedText);
     // Nothing of it is acknowledged any more. Its links end, for the new store to make its own.
-    driver.giveUpStore(OUTDATED_TEXT);
+    driver.giveUpStore(driver.core.outdatedText);
   }
 
   get #isOutdated(): boolean {
@@ -593,7 +593,7 @@ export class Node implements NodeService {
     if (this.#isOutdated)
       issues.push({
         code: 'OUTDATED',
-        message: this.#reachable().length > 0 ? OUTDATED_TEXT : `${OUTDATED_TEXT}. ${NOBODY_KNOWN_TEXT}`,
+        message: `${this.#driver.core.outdatedText}${this.#reachable().length > 0 ? '' : `. ${NOBODY_KNOWN_TEXT}`}`,
       });
     else if (failure !== undefined) issues.push({ code: failure.code, message: failure.message });
     if (this.#catchingUpSince !== undefined) {

@@ -10,13 +10,14 @@
  * Of stores that were read to the end, without damage, only the latest is kept.
  */
 import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { decodeMeta } from '../core/core.js';
 import { isTombstone, valueOffset } from '../core/entry.js';
 import { remainingMs } from '../core/expiry.js';
 import type { LocalOp } from '../core/io.js';
 import type { ReplicaCore } from '../core/replica.js';
-import { KnownToAll, type OldStore, retryOf, verdictOn } from '../core/returning.js';
+import { KnownToAll, type OldStore, retryOf } from '../core/returning.js';
 import type { Row } from '../core/types.js';
 import { formatDeletion, formatEntry } from '../entry-line.js';
 import { isReadmeshError } from '../errors.js';
@@ -257,7 +258,7 @@ export class Returning {
       const core = await this.#readyCore();
       const back: { key: string; row: Row }[] = [];
       for (const { key, row } of open) {
-        const verdict = verdictOn(core, known, key, row);
+        const verdict = core.verdictOn(known, key, row);
         if (verdict === 'return') back.push({ key, row });
         else if (verdict === 'keep') {
           file.append(lineOf(key, row, core.clockMs(Date.now())));
@@ -354,7 +355,7 @@ class KeptFile {
   /** Returns how much counts now. */
   flush(): number {
     if (this.#lines.length === 0) return this.#bytes;
-    const fd = (this.#fd ??= this.#open());
+    const fd = this.#fd ?? this.#open();
     const bytes = Buffer.from(this.#lines.join(''));
     for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, this.#bytes + at);
     fsyncSync(fd);
@@ -372,7 +373,8 @@ class KeptFile {
     this.#bytes = existsSync(this.#path) ? Math.min(this.#bytes, statSync(this.#path).size) : 0;
     const fd = openSync(this.#path, existsSync(this.#path) ? 'r+' : 'wx+', 0o600);
     ftruncateSync(fd, this.#bytes);
-    syncFolder(`${this.#path}/..`);
+    this.#fd = fd;
+    syncFolder(dirname(this.#path));
     return fd;
   }
 }

@@ -8,7 +8,6 @@
  * A store that cannot be trusted any more is set aside and rebuilt from the other members, if the node was told that it
  * may. Else, and when the data folder is gone, going on is the operator's: the node ends.
  */
-import { OUTDATED_TEXT } from '../core/lifecycle.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import type { DataFolder } from '../storage/data-folder.js';
 import { folderGone, isOutOfFiles, openFailure, writeFailure } from '../storage/disk-errors.js';
@@ -53,7 +52,7 @@ export class StoreRecovery {
   #closed = false;
   #rebuilding = false;
   /** Set while a store that the cluster went on without gives way to a new one. */
-  #rejoining: { name: string; join: readonly string[] } | undefined;
+  #rejoining: { name: string; join: readonly string[]; why: string } | undefined;
 
   /** `mayRebuild`: a store that cannot be trusted may be set aside. */
   constructor(folder: DataFolder, hooks: RecoveryHooks, logger: Logger, mayRebuild: boolean) {
@@ -97,10 +96,10 @@ export class StoreRecovery {
   }
 
   /** The cluster went on without the store: it is set aside, and a new one takes its place. */
-  replace(who: { name: string; join: readonly string[] }): void {
+  replace(who: { name: string; join: readonly string[] }, why: string): void {
     if (this.#rejoining !== undefined) return;
-    this.#rejoining = who;
-    this.failed(new ReadmeshError('NOT_READY', OUTDATED_TEXT));
+    this.#rejoining = { ...who, why };
+    this.failed(new ReadmeshError('NOT_READY', why));
   }
 
   get isReplacing(): boolean {
@@ -155,7 +154,7 @@ export class StoreRecovery {
     const rejoining = this.#rejoining;
     return rejoining === undefined
       ? this.#reopenOrRebuild()
-      : this.#setAside(() => this.#folder.replace(rejoining), OUTDATED_TEXT);
+      : this.#setAside(() => this.#folder.replace(rejoining), rejoining.why);
   }
 
   async #reopenOrRebuild(): Promise<DataFolder> {

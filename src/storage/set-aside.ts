@@ -49,7 +49,7 @@ export function readRejoin(folder: string): Rejoin | undefined {
 export function writeRejoin(folder: string, who: { name: string; join: readonly string[] }): Rejoin {
   const known = readRejoin(folder);
   if (known !== undefined && !existsSync(join(folder, known.aside))) return known;
-  const rejoin: Rejoin = { ...who, aside: `db${SET_ASIDE}${timeName()}` };
+  const rejoin: Rejoin = { name: who.name, join: who.join, aside: `db${SET_ASIDE}${timeName()}` };
   writeProgress(join(folder, rejoin.aside), { ...UNREAD, isWhole: true });
   replaceFile(join(folder, REJOIN), `${JSON.stringify(rejoin)}\n`);
   return rejoin;

@@ -43,6 +43,7 @@ test('the page of the simulation names scenarios that exist', () => {
     B: 'scenarios/bootstrap',
     D: 'scenarios/digest',
     L: 'scenarios/relays',
+    T: 'scenarios/return',
     M: 'disk-model',
   };
   const text = page('docs/simulation.md');

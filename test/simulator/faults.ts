@@ -28,7 +28,9 @@ export const FAULT_KINDS = [
   'originSealed',
   'originForgotten',
   'missedForgetting',
+  // Stores that the cluster went on without, and what only they held.
   'outdated',
+  'returned',
   // Network.
   'cut',
   'cutOneWay',

@@ -322,6 +322,31 @@ export const MUTANTS: readonly Mutant[] = [
   ),
 ];
 
+/** Planted bugs of stores that were set aside (scenarios/return.test.ts). */
+export const RETURN_MUTANTS: Readonly<Record<'drops' | 'takesOld', Mutant>> = {
+  drops: {
+    name: 'drops what only the old store held',
+    edits: [
+      {
+        file: 'core/returning.ts',
+        find: "if (core.sealing.covers(dotOf(row)) === 'held') return 'held';",
+        replace: "return 'held';",
+      },
+    ],
+  },
+  takesOld: {
+    name: 'takes old records back though they are too old',
+    edits: [
+      {
+        file: 'core/returning.ts',
+        find: "if (stampMsOf(row) > core.horizon.floor) return 'return';",
+        replace: "return 'return';",
+      },
+      { file: 'core/replication.ts', find: 'if (ms <= horizon.floor)', replace: 'if (ms <= 0)' },
+    ],
+  },
+};
+
 /** Bugs of healing, each in a scenario of its own (scenarios/healing-bugs.test.ts): few seeds come to such a pass. */
 export const HEALING_MUTANTS: Readonly<Record<'older' | 'absent' | 'merge' | 'chunk', Mutant>> = {
   older: {

@@ -16,6 +16,7 @@ import { Disk, Image } from './disk.js';
 import { Violation } from './faults.js';
 import type { Wire } from './network.js';
 import type { Random } from './random.js';
+import { SetAside } from './set-aside.js';
 import type { World } from './world.js';
 
 export interface NodeSettings {
@@ -29,6 +30,8 @@ export interface NodeSettings {
   readonly flushes?: boolean;
   /** Default `name:1`. */
   readonly address?: string;
+  /** Its driver sets a store aside that the cluster went on without, as the production one does. Default: as in all of the world. */
+  readonly returns?: boolean;
 }
 
 export interface WriteOptions {
@@ -90,6 +93,7 @@ export class SimNode {
   /** Reads that wait for a peer's answer. */
   readonly heals = new Map<number, ((ok: boolean, row: Row | undefined) => void) | undefined>();
   readonly scans = new Map<number, Scan>();
+  readonly aside: SetAside;
   readonly #random: Random;
   readonly #inputs: Input[] = [];
   #startedAt = 0;
@@ -109,6 +113,7 @@ export class SimNode {
     this.id = id;
     this.#random = random;
     this.disk = new Disk(settings.flushes ?? true);
+    this.aside = new SetAside(this);
   }
 
   get name(): string {
@@ -153,8 +158,7 @@ export class SimNode {
       name: settings.name,
       host: this.host,
       address: this.address,
-      join: settings.join ?? [],
-      found: found || (settings.found ?? false),
+      ...this.aside.membership(settings.join ?? [], found || (settings.found ?? false)),
       run,
       reuseOrigin,
       flushes: this.disk.flushes,
@@ -170,6 +174,7 @@ export class SimNode {
     world.ledger.note(this.name, () => `starts, origin ${reuseOrigin ? 'kept' : 'new'}`);
     world.oracle.started(this);
     this.input({ type: 'start' });
+    this.aside.started();
     this.#scrubSoon();
     world.network.resume(this);
   }
@@ -204,16 +209,8 @@ export class SimNode {
     this.disk.replace(new Image());
     this.damaged = 0;
     this.world.oracle.damaged.delete(this);
-    this.world.oracle.diskChanged(this, before, true);
-  }
-
-  /** The cluster went on without this store: an empty one takes its place. */
-  #setAside(): void {
-    this.world.ledger.mattered('outdated');
-    this.#later(this.#random.between(1, 500), () => {
-      this.wipe();
-      this.start();
-    });
+    const images = [before, ...this.aside.wipe()];
+    for (const image of images) this.world.oracle.diskChanged(this, image, true);
   }
 
   /** Another image in its place: a backup, or a copy. */
@@ -289,7 +286,7 @@ export class SimNode {
 
   #scrubSoon(): void {
     if (this.disk.image.flipped.size === 0) return;
-    this.#later(this.#random.between(200, SCRUB_MS), () => {
+    this.later(this.#random.between(200, SCRUB_MS), () => {
       const { image } = this.disk;
       for (const key of [...image.flipped.keys()]) {
         if (image.lookup(key) === 'damaged') this.heal(key);
@@ -319,7 +316,7 @@ export class SimNode {
 
   /** Gives the input after the effects of the current one. */
   soon(input: Input): void {
-    this.#later(0, () => this.input(input));
+    this.later(0, () => this.input(input));
   }
 
   input(input: Input): void {
@@ -359,7 +356,8 @@ export class SimNode {
     }
   }
 
-  #later(ms: number, run: () => void): void {
+  /** Unless this process has ended by then. */
+  later(ms: number, run: () => void): void {
     const { incarnation } = this;
     this.world.scheduler.after(ms, () => {
       if (this.incarnation === incarnation) run();
@@ -392,9 +390,9 @@ export class SimNode {
       case 'open-scan':
         return this.#openScan(effect);
       case 'read-scan':
-        return this.#later(this.#diskMs(), () => this.#readScan(effect));
+        return this.later(this.#diskMs(), () => this.#readScan(effect));
       case 'plan':
-        return this.#later(this.#diskMs(), () => this.#plan(effect));
+        return this.later(this.#diskMs(), () => this.#plan(effect));
       case 'close-scan':
         this.scans.delete(effect.scan);
         return;
@@ -417,7 +415,7 @@ export class SimNode {
         if (effect.event === 'origin-sealed') world.ledger.mattered('originSealed');
         if (effect.event === 'origin-forgotten') world.ledger.mattered('originForgotten');
         if (effect.event === 'rebuilding') world.ledger.mattered('missedForgetting');
-        if (effect.event === 'outdated' && world.setsAside) this.#setAside();
+        if (effect.event === 'outdated') world.ledger.mattered('outdated');
         return world.ledger.note(this.name, () => `${effect.event} ${JSON.stringify(effect.details)}`);
       case 'set-aside':
         return world.ledger.note(this.name, () => `sets ${effect.key} aside`);
@@ -427,11 +425,14 @@ export class SimNode {
         done?.(effect.ok, effect.row);
         return;
       }
+      case 'state':
+        if ((this.settings.returns ?? world.setsAside) && this.core?.identity.phase === 'outdated')
+          this.later(0, () => this.aside.replaceStore());
+        return;
       case 'prepare':
       case 'changed':
       case 'collected':
       case 'reclaim':
-      case 'state':
       case 'removed-member':
         return;
     }
@@ -467,12 +468,12 @@ export class SimNode {
     this.#writing = batch;
     this.#landed = false;
     const half = this.#diskMs() / 2;
-    this.#later(half, () => {
+    this.later(half, () => {
       const failure = this.diskFaults.full ? 'lost' : this.diskFaults.nextWrite;
       if (failure !== undefined) return this.#failWrite(batch, failure);
       this.world.oracle.apply(this, batch);
       this.#landed = true;
-      this.#later(half, () => {
+      this.later(half, () => {
         this.#writing = undefined;
         this.disk.count();
         this.world.oracle.persisted(this);
@@ -512,7 +513,7 @@ export class SimNode {
     const [after, until] = 'after' in what ? [what.after, what.until] : [null, null];
     const opened: Scan = { records: { keys: [], rows: [] }, at: 0, tops: new Map() };
     this.scans.set(scan, opened);
-    this.#later(this.#diskMs(), () => {
+    this.later(this.#diskMs(), () => {
       if (!this.scans.has(scan)) return;
       const { image } = this.disk;
       opened.records = above === undefined ? image.between(after, until) : image.above(above);

@@ -323,17 +323,28 @@ export class Oracle {
     }
   }
 
-  /** Hosts whose disk holds it, whether their process runs or not. */
-  holders(obligation: Obligation, among: readonly SimNode[] = this.#world.nodes): Set<string> {
+  /**
+   * Hosts whose disk holds it, whether their process runs or not; `asidesToo`: in a store that was set aside, or a file
+   * for the operator, will do.
+   */
+  holders(
+    obligation: Obligation,
+    among: readonly SimNode[] = this.#world.nodes,
+    asidesToo = true,
+  ): Set<string> {
     const out = new Set<string>();
     for (const node of among) {
-      if (this.damaged.has(node)) continue;
-      if (this.#isKept(node, obligation)) out.add(node.host);
+      const holds = !this.damaged.has(node) && this.#isStored(node, obligation);
+      if (holds || (asidesToo && node.aside.holds(obligation.key, obligation.stamp))) out.add(node.host);
     }
     return out;
   }
 
-  #isKept({ disk }: SimNode, { key, stamp }: Obligation): boolean {
+  #isKept(node: SimNode, obligation: Obligation): boolean {
+    return node.aside.holds(obligation.key, obligation.stamp) || this.#isStored(node, obligation);
+  }
+
+  #isStored({ disk }: SimNode, { key, stamp }: Obligation): boolean {
     const row = disk.image.rows.get(key);
     return row === undefined ? this.graves.coversStamp(key, stamp) : covers(row, stamp);
   }

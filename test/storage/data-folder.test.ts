@@ -15,6 +15,7 @@ import { basename, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type DataFolder, openDataFolder, setAside } from '../../src/storage/data-folder.js';
 import type { Machine } from '../../src/storage/run-record.js';
+import { clearRejoin, readProgress, writeRejoin } from '../../src/storage/set-aside.js';
 import { removeFolder, tamper, temporaryFolder } from './folders.js';
 import { drainKeys, ORIGIN_A, puts } from './records.js';
 
@@ -241,6 +242,56 @@ describe('a store with damage that cannot be healed in place', () => {
     writeFileSync(join(data, 'opening'), '0 0\n');
     const unclosed = await open(data, { ...machine, bootId: 'boot-3' });
     expect([unclosed.evidence, unclosed.mayHaveLost]).toEqual([['unproved'], true]);
+  });
+});
+
+describe('a store that the cluster went on without', () => {
+  const who = { name: 'n', join: ['127.0.0.1:1'] };
+  const aside = () => readdirSync(data).filter((name) => /^db\.set-aside-[0-9TZ.-]*$/.test(name));
+
+  /** The old store is aside, whole, and an empty one in its place, which knows whom it belongs to. */
+  async function expectReplaced(folder: DataFolder): Promise<void> {
+    expect([folder.created, folder.rejoin, await keysIn(folder)]).toMatchObject([true, who, []]);
+    expect(aside()).toEqual([folder.rejoin!.aside]);
+    expect(readProgress(join(data, folder.rejoin!.aside))).toMatchObject({ isWhole: true, done: false });
+    await tamper(join(data, folder.rejoin!.aside), async (db) => expect(await db.get('ea')).toBeDefined());
+  }
+
+  it('gives way to an empty one, and is not set aside twice', async () => {
+    await filled();
+    const { folder } = await (await open()).replace(who);
+    opened.push(folder);
+    await expectReplaced(folder);
+    await folder.store.write(puts(ORIGIN_A, 1, ['c']));
+    await folder.close();
+    const again = await open();
+    expect([await keysIn(again), aside().length, again.rejoin]).toMatchObject([['c'], 1, who]);
+    clearRejoin(data);
+    await again.close();
+    expect((await open()).rejoin).toBeUndefined();
+  });
+
+  it.each<[string, (target: string) => void]>([
+    ['the intention was written', () => undefined],
+    ['the database was renamed', (target) => renameSync(join(data, 'db'), target)],
+    [
+      'the marker says new',
+      (target) => {
+        renameSync(join(data, 'db'), target);
+        const { created } = JSON.parse(readFileSync(marker(), 'utf8')) as { created: string };
+        writeFileSync(marker(), JSON.stringify({ product: 'readmesh', format: 1, state: 'new', created }));
+      },
+    ],
+    [
+      'an older process had crashed in opening it again and again',
+      () => writeFileSync(join(data, 'opening'), '9 9\n'),
+    ],
+  ])('gives way at the next opening if the process ended when %s', async (_, spoil) => {
+    await filled();
+    const rejoin = writeRejoin(data, who);
+    expect(writeRejoin(data, who)).toEqual(rejoin);
+    spoil(join(data, rejoin.aside));
+    await expectReplaced(await open());
   });
 });
 
