@@ -12,6 +12,7 @@ import type { ReplicaCore } from '../../src/core/replica.js';
 import type { Instant, Records, Row, StoreBatch } from '../../src/core/types.js';
 import { decodeMessage, encodeMessage } from '../../src/protocol.js';
 import { boundaries } from '../../src/storage/range-plan.js';
+import { Asides } from './asides.js';
 import { Disk, Image } from './disk.js';
 import { Violation } from './faults.js';
 import type { Wire } from './network.js';
@@ -72,6 +73,7 @@ export class SimNode {
   readonly settings: NodeSettings;
   readonly id: number;
   readonly disk: Disk;
+  readonly asides = new Asides(this);
   core: ReplicaCore | undefined;
   readonly wires = new Map<LinkId, Wire>();
   alive = false;
@@ -153,8 +155,9 @@ export class SimNode {
       name: settings.name,
       host: this.host,
       address: this.address,
-      join: settings.join ?? [],
-      found: found || (settings.found ?? false),
+      // A store that takes the place of one that was set aside never founds.
+      join: this.asides.addresses.length > 0 ? this.asides.addresses : (settings.join ?? []),
+      found: found || (this.asides.addresses.length === 0 && (settings.found ?? false)),
       run,
       reuseOrigin,
       flushes: this.disk.flushes,
@@ -204,7 +207,18 @@ export class SimNode {
     this.disk.replace(new Image());
     this.damaged = 0;
     this.world.oracle.damaged.delete(this);
-    this.world.oracle.diskChanged(this, before, true);
+    const images = [before, ...this.asides.images];
+    this.asides.wipe();
+    for (const image of images) this.world.oracle.diskChanged(this, image, true);
+  }
+
+  /** An empty store in the place of this one, which stays on the host. */
+  setAside(): void {
+    const before = this.disk.image;
+    this.disk.distrust();
+    this.disk.replace(new Image());
+    this.damaged = 0;
+    this.world.oracle.setAside(this, before);
   }
 
   /** Another image in its place: a backup, or a copy. */
@@ -280,7 +294,7 @@ export class SimNode {
 
   #scrubSoon(): void {
     if (this.disk.image.flipped.size === 0) return;
-    this.#later(this.#random.between(200, SCRUB_MS), () => {
+    this.later(this.#random.between(200, SCRUB_MS), () => {
       const { image } = this.disk;
       for (const key of [...image.flipped.keys()]) {
         if (image.lookup(key) === 'damaged') this.heal(key);
@@ -310,7 +324,7 @@ export class SimNode {
 
   /** Gives the input after the effects of the current one. */
   soon(input: Input): void {
-    this.#later(0, () => this.input(input));
+    this.later(0, () => this.input(input));
   }
 
   input(input: Input): void {
@@ -343,6 +357,7 @@ export class SimNode {
         world.oracle.beforeEffects(this, input);
         for (const effect of effects) this.#carryOut(effect);
         world.oracle.afterInput(this, input);
+        this.asides.watch();
         world.afterInput?.(this);
       }
     } finally {
@@ -350,7 +365,8 @@ export class SimNode {
     }
   }
 
-  #later(ms: number, run: () => void): void {
+  /** Not once this process has ended. */
+  later(ms: number, run: () => void): void {
     const { incarnation } = this;
     this.world.scheduler.after(ms, () => {
       if (this.incarnation === incarnation) run();
@@ -383,9 +399,9 @@ export class SimNode {
       case 'open-scan':
         return this.#openScan(effect);
       case 'read-scan':
-        return this.#later(this.#diskMs(), () => this.#readScan(effect));
+        return this.later(this.#diskMs(), () => this.#readScan(effect));
       case 'plan':
-        return this.#later(this.#diskMs(), () => this.#plan(effect));
+        return this.later(this.#diskMs(), () => this.#plan(effect));
       case 'close-scan':
         this.scans.delete(effect.scan);
         return;
@@ -459,12 +475,12 @@ export class SimNode {
     this.#writing = batch;
     this.#landed = false;
     const half = this.#diskMs() / 2;
-    this.#later(half, () => {
+    this.later(half, () => {
       const failure = this.diskFaults.full ? 'lost' : this.diskFaults.nextWrite;
       if (failure !== undefined) return this.#failWrite(batch, failure);
       this.world.oracle.apply(this, batch);
       this.#landed = true;
-      this.#later(half, () => {
+      this.later(half, () => {
         this.#writing = undefined;
         this.disk.count();
         this.world.oracle.persisted(this);
@@ -504,7 +520,7 @@ export class SimNode {
     const [after, until] = 'after' in what ? [what.after, what.until] : [null, null];
     const opened: Scan = { records: { keys: [], rows: [] }, at: 0, tops: new Map() };
     this.scans.set(scan, opened);
-    this.#later(this.#diskMs(), () => {
+    this.later(this.#diskMs(), () => {
       if (!this.scans.has(scan)) return;
       const { image } = this.disk;
       opened.records = above === undefined ? image.between(after, until) : image.above(above);
