@@ -551,7 +551,15 @@ export const DIGEST_MUTANTS: Readonly<Record<'dot' | 'union', Mutant>> = {
 };
 
 /** Bugs of exclusion, each in a scenario of its own (scenarios/exclusion-bugs.test.ts): it takes a lease to show them. */
-export const EXCLUSION_MUTANTS: Readonly<Record<'unilateral' | 'counted' | 'slept' | 'accepted', Mutant>> = {
+export const EXCLUSION_MUTANTS: Readonly<
+  Record<'unilateral' | 'counted' | 'slept' | 'accepted' | 'grown', Mutant>
+> = {
+  grown: mutant(
+    'lets newcomers in while it hears no majority',
+    'core/links.ts',
+    'if (this.#isNewcomer(hello) && !core.exclusion.admits)',
+    'if (core.identity.uid === core.identity.origin)',
+  ),
   unilateral: mutant(
     'excludes by the vote of one',
     'core/membership.ts',

@@ -69,7 +69,23 @@ function letsItIn(Core: Build): boolean {
   return valueAt(a, 'own') !== undefined;
 }
 
+/** Whether one of three that is cut off becomes a majority by newcomers, and excludes the two. */
+function growsAlone(Core: Build): boolean {
+  const { world, nodes, c } = trio(Core);
+  world.partition([c]);
+  // Until it suspects the others.
+  world.run(2 * SLACK_MS);
+  for (const name of ['d', 'e', 'f']) {
+    const joiner = world.add({ name, join: [c.address] });
+    for (const other of nodes) if (other !== c) world.cut(other, joiner);
+    joiner.start();
+  }
+  world.run(LEASE_MS + 2 * SLACK_MS);
+  return excludedBy(c) > 0;
+}
+
 const CASES = [
+  ['grown', growsAlone],
   ['unilateral', excludesHeard],
   ['counted', standsStill],
   ['slept', votesAfterSleep],
