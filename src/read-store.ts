@@ -100,6 +100,17 @@ export interface MemberStatus {
   linked: boolean;
   /** Milliseconds since it was last heard of, absent when never. */
   lastHeardMs?: number;
+  /** How many members vote to exclude it, having not heard it for `leaseMs`: it takes more than half of all. Absent: none. */
+  votes?: number;
+}
+
+/** A member that a majority has excluded, and that has not come back yet. */
+export interface ExcludedStatus {
+  name: string;
+  /** Its origin then, 16 hex digits. */
+  origin: string;
+  /** When, ms since 1970, by the clock of the member that saw it first. */
+  at: number;
 }
 
 export interface HealthIssue {
@@ -176,6 +187,8 @@ export interface Status {
   /** Empty when all is well. */
   issues: HealthIssue[];
   members: MemberStatus[];
+  /** Members that were excluded and are not back. Absent: none. */
+  excluded?: ExcludedStatus[];
   /** Version vector of what is written to this node's disk: head per origin. */
   heads: Record<string, number>;
   /** How the copying of everything from other members goes, or went; absent if there was none since the start. */
@@ -192,6 +205,13 @@ export interface Status {
     doubt: boolean;
     /** Since when this copy has been proved equal to that of every linked member, ms ago. Absent: not yet. */
     lastProvedMs?: number;
+  };
+  /** Collection of deletions and of expired entries. */
+  garbage: {
+    /** Those that were over by then may be gone from this node, ms since 1970; 0: none was collected yet. */
+    collectedTo: number;
+    /** Some of them are still being removed. */
+    sweeping: boolean;
   };
   /** What is known of the soundness of this node's own copy. */
   integrity: {

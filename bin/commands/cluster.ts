@@ -1,7 +1,7 @@
 /** Looking at the cluster and tending it: status, members, remove, verify. */
 import type { Command } from 'commander';
 import pc from 'picocolors';
-import type { MemberStatus, Status } from '../../src/read-store.js';
+import type { ExcludedStatus, MemberStatus, Status } from '../../src/read-store.js';
 import type { VerifyReport } from '../../src/service.js';
 import { bootstrapText } from '../cli/bootstrap.js';
 import { type Cli, type ClientFlags, clientOptions, withClient } from '../cli/command.js';
@@ -34,7 +34,9 @@ export function addMembers(program: Command, cli: Cli): void {
   const command = program
     .command('members')
     .summary('list the members of the cluster')
-    .description('Lists the members as the node that answers first knows them.')
+    .description(
+      'Lists the members as the node that answers first knows them, votes to exclude some of them, and those that are excluded.',
+    )
     .addHelpText(
       'after',
       `
@@ -44,8 +46,10 @@ Examples:
     );
   clientOptions(command, 'print them as a JSON array');
   cli.action(command, async (flags: ClientFlags) => {
-    const { members } = await withClient(flags, (client) => client.status());
-    await cli.out.write(flags.json === true ? `${JSON.stringify(members)}\n` : `${renderMembers(members)}\n`);
+    const { members, excluded } = await withClient(flags, (client) => client.status());
+    await cli.out.write(
+      flags.json === true ? `${JSON.stringify(members)}\n` : `${renderMembers(members, excluded)}\n`,
+    );
     return 0;
   });
 }
@@ -129,7 +133,7 @@ function renderStatus(status: Status): string {
   if (issues.length === 0) lines.push(`health     ${ready ? pc.green('no issues') : 'no issues'}`);
   for (const { code, message } of issues)
     lines.push(`${pc.yellow('health')}     ${code}: ${printable(message)}`);
-  return `${lines.join('\n')}\n\n${renderMembers(status.members)}\n`;
+  return `${lines.join('\n')}\n\n${renderMembers(status.members, status.excluded)}\n`;
 }
 
 function renderIntegrity({ integrity, scrub, counters }: Status): string {
@@ -153,8 +157,33 @@ function digestLine(digest: Status['digest']): string {
     : `${entries}, equal to all linked members ${duration(lastProvedMs)} ago`;
 }
 
-function renderMembers(members: readonly MemberStatus[]): string {
+function renderMembers(members: readonly MemberStatus[], excluded: readonly ExcludedStatus[] = []): string {
   const sorted = [...members].sort((a, b) => (a.name < b.name ? -1 : 1));
+  const notes = [
+    ...sorted.flatMap((member) => silenceNote(member, members.length)),
+    ...excluded.map(absenceNote),
+  ];
+  return [memberTable(sorted), ...notes].join('\n');
+}
+
+/** What the others are about to do with a member that is silent, and what an operator may do. */
+function silenceNote({ name, self, state, votes = 0 }: MemberStatus, members: number): string[] {
+  const who = printable(name);
+  if (members === 2 && !self && state !== 'alive')
+    return [`${who}: of two members none excludes the other; if it is gone for good: readmesh remove ${who}`];
+  if (votes === 0) return [];
+  const needed = Math.floor(members / 2) + 1;
+  return [
+    `${who}: ${votes} of ${members} members vote to exclude it, ${needed} are needed; at once and for good: readmesh remove ${who}`,
+  ];
+}
+
+function absenceNote({ name, at }: ExcludedStatus): string {
+  const who = printable(name);
+  return `${who}: excluded ${duration(Date.now() - at)} ago; it joins again when it is back; to refuse it for good: readmesh remove ${who}`;
+}
+
+function memberTable(sorted: readonly MemberStatus[]): string {
   return table(
     ['member', 'host', 'address', 'state', 'link', 'last heard', 'origin'],
     sorted.map((member) => [

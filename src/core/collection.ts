@@ -17,8 +17,8 @@
  * being read and being removed is looked at again: a newer one of its key stays.
  *
  * A key that is not here need never have been written, or its deletion was collected. Then an older record of it
- * that comes from anywhere is known by its dot: at or below our head, or of a forgotten origin. It was superseded, and
- * is dropped. Not where the key may be lost, for then its absence says nothing; and not before a bootstrap is done.
+ * that comes from anywhere is known by its dot: at or below our head, as it is, or was when its origin was forgotten. It
+ * was superseded, and is dropped. Not where the key may be lost, for then its absence says nothing; and not before a bootstrap is done.
  */
 import { type Core, decodeMeta, encodeMeta } from './core.js';
 import type { Digest } from './digest.js';
@@ -102,7 +102,7 @@ export class Collection {
 
   /** Something was collected, from this store or those that it was filled from. */
   get hasBegun(): boolean {
-    return this.#begun > 0 || this.#core.horizon.collected > 0;
+    return this.#core.horizon.collected > 0;
   }
 
   /** Whether mortal entries are to be found the same at a peer that says this of itself. */
@@ -115,13 +115,13 @@ export class Collection {
    * record is fetched since its absence was found to be a loss.
    */
   isPast(key: string, row: Row, wanted: boolean): boolean {
-    const { identity, taken, sealing } = this.#core;
+    const { identity, sealing } = this.#core;
     if (identity.phase !== 'ready') return false;
     // Its absence says all that it would say.
     if (isOverBy(row, this.#begun)) return true;
     if (wanted || this.#digest.isDamaged(key)) return false;
     const { origin, seq } = dotOf(row);
-    return seq <= taken.head(origin) || sealing.isOver(origin);
+    return sealing.hasHad(origin, seq);
   }
 
   /**

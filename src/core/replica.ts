@@ -30,7 +30,6 @@ import type { Peer } from './peer.js';
 import { Reconcile } from './reconcile.js';
 import { ReconcileAnswers } from './reconcile-answers.js';
 import { Merge, Replication } from './replication.js';
-import { type KnownToAll, type Verdict, verdictOn } from './returning.js';
 import { Sealing } from './sealing.js';
 import { Sessions } from './sessions.js';
 import { Timers } from './timers.js';
@@ -340,11 +339,6 @@ export class ReplicaCore implements Core {
     if (clock !== undefined && !out.some((issue) => issue.code === 'CLOCK_SKEW'))
       out.push({ code: 'CLOCK_SKEW', message: clock });
     return out;
-  }
-
-  /** What becomes of an entry of a store that this node had before. */
-  verdictOn(known: KnownToAll, key: string, row: Row): Verdict {
-    return verdictOn(this, known, key, row);
   }
 
   /** Why the cluster went on without this store, if it did. */

@@ -16,7 +16,15 @@
  * Whom a step counts. A report bears the hash of the member table it was made by, and a step needs reports of all
  * members of one table, made by that very table. So whoever joined has either a snapshot that was taken after its
  * sponsor had reported, and thus holds what the step rests on, or a say in it. A member that is down holds every
- * step up. Who missed a step: standing.ts.
+ * step up, until it is removed or excluded (exclusion.ts). Who missed a step: standing.ts.
+ *
+ * An exclusion changes the table and its hash, as a removal does, so no report from before it counts for a step after
+ * it: all who are left have to report anew, by the table without that member. In the input by which a member takes the
+ * exclusion into its table it ends its link to the excluded one, and lets it in no more. So what it reports from then
+ * on of that origin it has from those who are left, and whatever they got from the excluded one until they heard of it
+ * comes to all of them before a step, or holds the step up. What the excluded one wrote after that is in nobody's
+ * vector, and stays out: its store is set aside, and its node comes back empty, as a joiner. A partition that has not
+ * heard of the exclusion judges by another table, and takes no step with those that have.
  *
  * No step moves a head. Should an ended origin turn out to live (a node comes back whose name a copy bore), its
  * further writes, and those that nobody else had, are in its vector, and replicate like those of any other.
@@ -120,6 +128,11 @@ export class Sealing {
   /** Whether frames of this origin are late copies: were it to live again, its vector would bring it back. */
   isOver(origin: OriginId): boolean {
     return this.#forgotten.has(origin);
+  }
+
+  /** Whether this store has had the record with this dot, or what superseded it: as far as is known. */
+  hasHad(origin: OriginId, seq: number): boolean {
+    return seq <= this.#core.taken.head(origin) || this.#forgotten.held(origin, seq);
   }
 
   /** A session ends with heads of the origin: whoever forgot it takes it up again. */
@@ -363,9 +376,10 @@ export class Sealing {
   #forget(origin: OriginId, seal: number): void {
     const { taken, queue } = this.#core;
     if (!taken.has(origin)) return;
+    const head = taken.head(origin);
     taken.drop(origin);
     queue.forget(queue.batch(), origin);
-    this.#forgotten.add(origin, seal);
+    this.#forgotten.add(origin, seal, head);
   }
 
   /** Compares this node's standing with what others reported. */

@@ -51,19 +51,24 @@ export function statusOf(sources: StatusSources): Status {
           !(isOutdated && code === 'STORE_FAILED') && sources.issues.every((issue) => issue.code !== code),
       ),
     ],
-    members: core.memberViews().map(({ name, host, address, origin, self, state, linked, lastHeardMs }) => ({
-      name,
-      host,
-      address,
-      origin,
-      self,
-      state,
-      linked,
-      ...(lastHeardMs === undefined ? {} : { lastHeardMs: Math.round(lastHeardMs) }),
-    })),
+    members: core
+      .memberViews()
+      .map(({ name, host, address, origin, self, state, linked, lastHeardMs, votes }) => ({
+        name,
+        host,
+        address,
+        origin,
+        self,
+        state,
+        linked,
+        ...(lastHeardMs === undefined ? {} : { lastHeardMs: Math.round(lastHeardMs) }),
+        ...(votes === 0 ? {} : { votes }),
+      })),
+    ...excludedOf(core),
     heads: Object.fromEntries(core.written.heads()),
     ...(bootstrap === undefined ? {} : { bootstrap: bootstrapStatusOf(bootstrap, now) }),
     digest: digestOf(core, now),
+    garbage: { collectedTo: core.collection.begun, sweeping: !core.collection.isSwept },
     integrity: sources.integrity,
     ...(sources.scrub === undefined ? {} : { scrub: sources.scrub }),
     queues: {
@@ -90,6 +95,11 @@ export function statusOf(sources: StatusSources): Status {
     uptimeMs: Math.round(now.mono - sources.startedAt),
     version,
   };
+}
+
+function excludedOf(core: ReplicaCore): Pick<Status, 'excluded'> {
+  const excluded = core.members.absent().map(({ name, origin, at }) => ({ name, origin, at }));
+  return excluded.length === 0 ? {} : { excluded };
 }
 
 function digestOf(core: ReplicaCore, now: Instant): Status['digest'] {

@@ -39,6 +39,7 @@ test('the page of the simulation names scenarios that exist', () => {
   const files = {
     R: 'scenarios/replication',
     F: 'scenarios/faults',
+    X: 'scenarios/exclusion',
     B: 'scenarios/bootstrap',
     D: 'scenarios/digest',
     L: 'scenarios/relays',

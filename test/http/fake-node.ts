@@ -91,6 +91,7 @@ export class FakeNode implements NodeService {
       members: [],
       heads: {},
       digest: { keys: 0, root: '', builtPercent: 100, doubt: false },
+      garbage: { collectedTo: 0, sweeping: false },
       integrity: { proved: true, evidence: [], lost: 0, broken: false },
       queues: { pendingRows: 0, pendingBytes: 0, unacknowledged: 0 },
       counters: {},

@@ -28,6 +28,9 @@ export const FAULT_KINDS = [
   'originSealed',
   'originForgotten',
   'missedForgetting',
+  // Stores that the cluster went on without, and what only they held.
+  'setAside',
+  'returned',
   // Network.
   'cut',
   'cutOneWay',

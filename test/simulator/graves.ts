@@ -7,7 +7,7 @@ import { decodeMeta } from '../../src/core/core.js';
 import { compareEntries, dotOf, endOf, originOf, stampHexOf } from '../../src/core/entry.js';
 import type { Row, StampHex, StoreBatch } from '../../src/core/types.js';
 import { Violation } from './faults.js';
-import { originOnDisk } from './inject.js';
+import { isReadyOnDisk, originOnDisk } from './inject.js';
 import type { SimNode } from './node.js';
 import { show } from './oracle.js';
 import type { World } from './world.js';
@@ -75,6 +75,8 @@ export class Graves {
     for (const other of this.#world.nodes) {
       const member = originOnDisk(other);
       if (member === undefined || !node.core!.members.isMember(member)) continue;
+      // A newcomer copies from those that hold it, or are past it.
+      if (!isReadyOnDisk(other)) continue;
       const head = other.disk.image.heads.get(origin);
       // Without a head it was forgotten, or never heard of.
       if (head !== undefined && head < seq)

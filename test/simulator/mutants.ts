@@ -322,29 +322,10 @@ export const MUTANTS: readonly Mutant[] = [
   ),
 ];
 
-/** Planted bugs of stores that were set aside (scenarios/return.test.ts). */
-export const RETURN_MUTANTS: Readonly<Record<'drops' | 'takesOld', Mutant>> = {
-  drops: {
-    name: 'drops what only the old store held',
-    edits: [
-      {
-        file: 'core/returning.ts',
-        find: "if (core.sealing.covers(dotOf(row)) === 'held') return 'held';",
-        replace: "return 'held';",
-      },
-    ],
-  },
-  takesOld: {
-    name: 'takes old records back though they are too old',
-    edits: [
-      {
-        file: 'core/returning.ts',
-        find: "if (stampMsOf(row) > core.horizon.floor) return 'return';",
-        replace: "return 'return';",
-      },
-      { file: 'core/replication.ts', find: 'if (ms <= horizon.floor)', replace: 'if (ms <= 0)' },
-    ],
-  },
+/** The door of late writes stands open: what a store that was set aside is too late with gets in (scenarios/return.test.ts). */
+export const OPEN_DOOR: Mutant = {
+  name: 'takes what is too old',
+  edits: [{ file: 'core/replication.ts', find: 'if (ms <= horizon.floor)', replace: 'if (ms <= 0)' }],
 };
 
 /** Bugs of healing, each in a scenario of its own (scenarios/healing-bugs.test.ts): few seeds come to such a pass. */
@@ -482,4 +463,51 @@ export const DIGEST_MUTANTS: Readonly<Record<'dot' | 'union', Mutant>> = {
     "if (lacks * 2 > members) return 'set-aside';",
     "if (lacks * 2 > 0 || holds > 0) return 'fetch';\n  if (lacks * 2 > members) return 'set-aside';",
   ),
+};
+
+/** Bugs of exclusion, each in a scenario of its own (scenarios/exclusion-bugs.test.ts): it takes a lease to show them. */
+export const EXCLUSION_MUTANTS: Readonly<Record<'unilateral' | 'counted' | 'slept' | 'accepted', Mutant>> = {
+  unilateral: mutant(
+    'excludes by the vote of one',
+    'core/membership.ts',
+    'return active.filter(({ origin }) => this.votes(origin) * 2 > active.length);',
+    'return active.filter(({ origin }) => this.votes(origin) > 0);',
+  ),
+  counted: mutant(
+    'counts excluded members on',
+    'core/membership.ts',
+    'return !this.#removed.has(origin) && !this.#excluded.has(origin);',
+    'return !this.#removed.has(origin);',
+  ),
+  slept: {
+    name: 'takes its own sleep for the silence of others',
+    edits: [
+      {
+        file: 'core/exclusion.ts',
+        find: 'if (!slept && this.#hearsMajority()) this.#counted += gap;',
+        replace: 'this.#counted += gap;',
+      },
+      { file: 'core/exclusion.ts', find: 'else if (slept) heard.counted = this.#counted;', replace: '' },
+    ],
+  },
+  accepted: {
+    name: 'takes data from an excluded member',
+    edits: [
+      {
+        file: 'core/links.ts',
+        find: 'if (members.isExcluded(hello.origin)) return [EXCLUDED, EXCLUDED_TEXT];',
+        replace: '',
+      },
+      {
+        file: 'core/links.ts',
+        find: 'else if (core.members.isExcluded(peer.origin)) this.refuse(peer, EXCLUDED, EXCLUDED_TEXT);',
+        replace: '',
+      },
+      {
+        file: 'core/gossip.ts',
+        find: 'else if (core.members.isExcluded(core.identity.origin))',
+        replace: 'else if (core.identity.uid === core.identity.origin)',
+      },
+    ],
+  },
 };

@@ -12,11 +12,11 @@ import type { ReplicaCore } from '../../src/core/replica.js';
 import type { Instant, Records, Row, StoreBatch } from '../../src/core/types.js';
 import { decodeMessage, encodeMessage } from '../../src/protocol.js';
 import { boundaries } from '../../src/storage/range-plan.js';
+import { Asides } from './asides.js';
 import { Disk, Image } from './disk.js';
 import { Violation } from './faults.js';
 import type { Wire } from './network.js';
 import type { Random } from './random.js';
-import { SetAside } from './set-aside.js';
 import type { World } from './world.js';
 
 export interface NodeSettings {
@@ -30,8 +30,6 @@ export interface NodeSettings {
   readonly flushes?: boolean;
   /** Default `name:1`. */
   readonly address?: string;
-  /** Its driver sets a store aside that the cluster went on without, as the production one does. Default: it stays `outdated`. */
-  readonly returns?: boolean;
 }
 
 export interface WriteOptions {
@@ -75,6 +73,7 @@ export class SimNode {
   readonly settings: NodeSettings;
   readonly id: number;
   readonly disk: Disk;
+  readonly asides = new Asides(this);
   core: ReplicaCore | undefined;
   readonly wires = new Map<LinkId, Wire>();
   alive = false;
@@ -93,7 +92,6 @@ export class SimNode {
   /** Reads that wait for a peer's answer. */
   readonly heals = new Map<number, ((ok: boolean, row: Row | undefined) => void) | undefined>();
   readonly scans = new Map<number, Scan>();
-  readonly aside: SetAside;
   readonly #random: Random;
   readonly #inputs: Input[] = [];
   #startedAt = 0;
@@ -113,7 +111,6 @@ export class SimNode {
     this.id = id;
     this.#random = random;
     this.disk = new Disk(settings.flushes ?? true);
-    this.aside = new SetAside(this);
   }
 
   get name(): string {
@@ -158,7 +155,10 @@ export class SimNode {
       name: settings.name,
       host: this.host,
       address: this.address,
-      ...this.aside.membership(settings.join ?? [], found || (settings.found ?? false)),
+      // A store that takes the place of one that was set aside never founds.
+      join: this.asides.addresses.length > 0 ? this.asides.addresses : (settings.join ?? []),
+      found: found || (this.asides.addresses.length === 0 && (settings.found ?? false)),
+      mustRejoin: this.asides.addresses.length > 0,
       run,
       reuseOrigin,
       flushes: this.disk.flushes,
@@ -174,7 +174,6 @@ export class SimNode {
     world.ledger.note(this.name, () => `starts, origin ${reuseOrigin ? 'kept' : 'new'}`);
     world.oracle.started(this);
     this.input({ type: 'start' });
-    this.aside.started();
     this.#scrubSoon();
     world.network.resume(this);
   }
@@ -209,7 +208,18 @@ export class SimNode {
     this.disk.replace(new Image());
     this.damaged = 0;
     this.world.oracle.damaged.delete(this);
-    this.world.oracle.diskChanged(this, before, true);
+    const images = [before, ...this.asides.images];
+    this.asides.wipe();
+    for (const image of images) this.world.oracle.diskChanged(this, image, true);
+  }
+
+  /** An empty store in the place of this one, which stays on the host. */
+  setAside(): void {
+    const before = this.disk.image;
+    this.disk.distrust();
+    this.disk.replace(new Image());
+    this.damaged = 0;
+    this.world.oracle.setAside(this, before);
   }
 
   /** Another image in its place: a backup, or a copy. */
@@ -348,6 +358,7 @@ export class SimNode {
         world.oracle.beforeEffects(this, input);
         for (const effect of effects) this.#carryOut(effect);
         world.oracle.afterInput(this, input);
+        this.asides.watch();
         world.afterInput?.(this);
       }
     } finally {
@@ -355,7 +366,7 @@ export class SimNode {
     }
   }
 
-  /** Unless this process has ended by then. */
+  /** Not once this process has ended. */
   later(ms: number, run: () => void): void {
     const { incarnation } = this;
     this.world.scheduler.after(ms, () => {
@@ -423,14 +434,11 @@ export class SimNode {
         done?.(effect.ok, effect.row);
         return;
       }
-      case 'state':
-        if (this.settings.returns === true && this.core?.identity.phase === 'outdated')
-          this.later(0, () => this.aside.replaceStore());
-        return;
       case 'prepare':
       case 'changed':
       case 'collected':
       case 'reclaim':
+      case 'state':
       case 'removed-member':
         return;
     }

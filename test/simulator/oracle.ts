@@ -85,8 +85,8 @@ export class Oracle {
   readonly #confirmed = new Map<OriginId, number>();
   readonly #lostDisks: LostDisk[] = [];
   readonly ended: EndedOrigins;
-  readonly horizons: Horizons;
   readonly graves: Graves;
+  readonly horizons: Horizons;
   readonly obligations = new Map<string, Obligation[]>();
   /** Nodes whose disk holds, or held, damaged records: until it is emptied, nothing is asked of it. */
   readonly damaged = new Set<SimNode>();
@@ -141,8 +141,8 @@ export class Oracle {
   apply(node: SimNode, batch: StoreBatch): void {
     const { image } = node.disk;
     const fresh: Row[] = [];
-    this.horizons.check(node, batch);
     this.graves.check(node, batch);
+    this.horizons.check(node, batch);
     for (const [key, { row, replaces }] of batch.rows) {
       if (this.#meet(node, key, row)) fresh.push(row);
       const flipped = image.flipped.get(key);
@@ -323,18 +323,49 @@ export class Oracle {
     }
   }
 
-  /** Hosts whose disk holds it, whether their process runs or not. */
-  holders(obligation: Obligation, among: readonly SimNode[] = this.#world.nodes): Set<string> {
+  /** The node's store was set aside, and is still there to be read. */
+  setAside(node: SimNode, before: Image): void {
+    this.horizons.diskChanged(before);
+    this.#lostDisks.push({ at: this.#world.scheduler.now, host: node.host, image: before, flushedToo: true });
+  }
+
+  /** It was read to the end, and is gone: whatever was acknowledged is held elsewhere by now. */
+  asideRead(node: SimNode, image: Image): void {
+    for (const [key, list] of this.obligations)
+      for (const obligation of list)
+        if (
+          image.lookup(key) !== 'damaged' &&
+          covers(image.rows.get(key), obligation.stamp) &&
+          this.holders(obligation).size === 0
+        )
+          throw new Violation(
+            'durability',
+            `${key} at ${obligation.stamp} was only in a store that ${node.name} set aside, and is nowhere`,
+          );
+  }
+
+  /**
+   * Hosts whose disk holds it, whether their process runs or not; `asidesToo`: in a store that was set aside, or a file
+   * for the operator, will do.
+   */
+  holders(
+    obligation: Obligation,
+    among: readonly SimNode[] = this.#world.nodes,
+    asidesToo = true,
+  ): Set<string> {
     const out = new Set<string>();
     for (const node of among) {
-      if (this.damaged.has(node)) continue;
-      if (this.#isKept(node, obligation)) out.add(node.host);
+      const holds = !this.damaged.has(node) && this.#isStored(node, obligation);
+      if (holds || (asidesToo && isAside(node, obligation))) out.add(node.host);
     }
     return out;
   }
 
-  #isKept({ disk, aside }: SimNode, { key, stamp }: Obligation): boolean {
-    if (aside.holds(key, stamp)) return true;
+  #isKept(node: SimNode, obligation: Obligation): boolean {
+    return isAside(node, obligation) || this.#isStored(node, obligation);
+  }
+
+  #isStored({ disk }: SimNode, { key, stamp }: Obligation): boolean {
     const row = disk.image.rows.get(key);
     return row === undefined ? this.graves.coversStamp(key, stamp) : covers(row, stamp);
   }
@@ -502,6 +533,12 @@ function mustHold(node: SimNode, key: string, held: Row | undefined, row: Row, d
   if (held === undefined && node.world.oracle.graves.covers(key, row)) return;
   if (held === undefined || compareEntries(held, row) < 0)
     throw new Violation('written', `${node.name} ${does} ${key} ${show(row)} before it holds it`);
+}
+
+function isAside({ asides }: SimNode, { key, stamp }: Obligation): boolean {
+  return (
+    covers(asides.kept.get(key), stamp) || asides.images.some(({ rows }) => covers(rows.get(key), stamp))
+  );
 }
 
 function covers(row: Row | undefined, stamp: StampHex): boolean {

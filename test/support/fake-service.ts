@@ -138,6 +138,7 @@ export class FakeService implements NodeService {
       members: this.addresses.map((address, i) => memberAt(address, i)),
       heads: { [this.origin]: this.#seq },
       digest: { keys: 0, root: '', builtPercent: 100, doubt: false },
+      garbage: { collectedTo: 0, sweeping: false },
       integrity: { proved: true, evidence: [], lost: 0, broken: false },
       queues: { pendingRows: 0, pendingBytes: 0, unacknowledged: 0 },
       counters: {},

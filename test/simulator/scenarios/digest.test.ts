@@ -247,6 +247,8 @@ describe('a record that one lacks though its head covers it', () => {
     const [a, b] = nodes as [SimNode, SimNode];
     start(nodes);
     const { world } = a;
+    // What was taken from the disk by hand is not there when the horizon passes it.
+    tune(world, { lateRetryMs: 3_600_000 });
     world.run(1_200_000);
     expect([valueAt(a, 'k06'), valueAt(b, 'k06')]).toEqual([undefined, 'value of k06']);
     for (const node of nodes) {
