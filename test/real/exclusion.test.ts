@@ -22,7 +22,7 @@ async function trio(): Promise<Trio> {
 const namesAt = async (daemon: Daemon): Promise<string[]> =>
   (await httpStatus(daemon.address)).members.map(({ name }) => name).sort();
 
-test('a host that hangs for longer than a lease is excluded by the two others, which go on, and hears of it', async () => {
+test('a host that hangs for longer than a lease is excluded by the two others, which go on, and joins anew when it is back', async () => {
   const [first, second, hung] = await trio();
   const { status } = await httpPut(hung.address, 'before', 1, { replicas: 3, timeoutMs: 10_000 });
   expect(status).toBe(200);
@@ -37,10 +37,16 @@ test('a host that hangs for longer than a lease is excluded by the two others, w
   expect(more.status).toBe(200);
   hung.resume();
   await hung.logged('outdated');
-  // Whatever becomes of its store, its old origin stays out.
-  for (const daemon of [first, second])
-    expect((await httpStatus(daemon.address)).members.map((member) => member.origin)).not.toContain(origin);
-  expect((await converged([first, second])).size).toBe(2);
+  // It joins by itself, under a new origin; the old one stays out.
+  await eventually('it is a member again', async () => (await namesAt(first)).join() === 'n1,n2,n3');
+  expect((await converged([first, second, hung])).size).toBe(2);
+  for (const daemon of [first, second, hung]) {
+    const status = await httpStatus(daemon.address);
+    expect(status.members.map((member) => member.origin)).not.toContain(origin);
+    expect(status).not.toHaveProperty('excluded');
+  }
+  const back = await httpPut(hung.address, 'back', 3, { replicas: 3, timeoutMs: 10_000 });
+  expect(back.status, JSON.stringify(back.body)).toBe(200);
 }, 120_000);
 
 test('one host alone of three takes no writes after half a lease, reads on, and excludes nobody', async () => {

@@ -31,6 +31,9 @@ export const FAULT_KINDS = [
   // Stores that the cluster went on without, and what only they held.
   'setAside',
   'returned',
+  // Members that are silent for a lease, and those that may be excluded.
+  'excluded',
+  'noMajority',
   // Network.
   'cut',
   'cutOneWay',

@@ -253,7 +253,7 @@ export const MUTANTS: readonly Mutant[] = [
     'ms + op.ttlMs',
     'core.now.wall + op.ttlMs',
   ),
-  mutant('does not take its name back', 'core/gossip.ts', '    this.#reclaimName();\n', ''),
+  mutant('does not take its name back', 'core/gossip.ts', '    this.#publishOwn();\n', ''),
   mutant(
     'seals without a member that is down',
     'core/seal-gossip.ts',

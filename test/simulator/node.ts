@@ -424,6 +424,8 @@ export class SimNode {
       case 'log':
         if (effect.event === 'origin-sealed') world.ledger.mattered('originSealed');
         if (effect.event === 'origin-forgotten') world.ledger.mattered('originForgotten');
+        if (effect.event === 'excluded') world.ledger.mattered('excluded');
+        if (effect.event === 'no-majority') world.ledger.mattered('noMajority');
         if (effect.event === 'rebuilding') world.ledger.mattered('missedForgetting');
         return world.ledger.note(this.name, () => `${effect.event} ${JSON.stringify(effect.details)}`);
       case 'set-aside':

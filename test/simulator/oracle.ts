@@ -482,7 +482,7 @@ export class Oracle {
 
   #checkHonest(node: SimNode, code: string): void {
     const core = node.core!;
-    if (!['STORE_FAILED', 'CLOCK_SKEW', 'REMOVED', 'DUPLICATE_ORIGIN'].includes(code)) {
+    if (!['STORE_FAILED', 'CLOCK_SKEW', 'REMOVED', 'DUPLICATE_ORIGIN', 'NO_MAJORITY'].includes(code)) {
       if (code === 'NOT_READY' && core.ready && !core.identity.unmet)
         throw new Violation('honest', `${node.name} refuses as not ready, but is`);
       return;

@@ -98,6 +98,7 @@ export function drawPlan(seed: number, limits: PlanLimits = {}): Plan {
       ackTimeoutMs: Math.round(random.logBetween(200, 3_000)),
       // Most runs are over before a token is a day old.
       ...(random.chance(0.85) ? { tokenAgeMaxMs: Math.round(random.logBetween(100, 5_000)) } : {}),
+      ...drawLease(new Random(Math.imul(seed, 0x27d4eb2f) ^ 0x165667b1)),
       ...drawWindow(new Random(Math.imul(seed, 0x7feb352d) ^ 0x3c6ef372), skewed),
     },
     tinyCaps,
@@ -137,6 +138,11 @@ function drawTinyCaps(random: Random): Partial<CoreOptions> {
     options.chunksInFlight! * Math.max(options.chunkBytesMax!, 1_400) + log(300, 10_000);
   if (random.chance(0.4)) Object.assign(options, { fullMeshMax: 2, meshLinks: 2 });
   return options;
+}
+
+/** In most runs nobody is silent for a lease. */
+function drawLease(random: Random): Partial<CoreOptions> {
+  return random.chance(0.25) ? { leaseMs: Math.round(random.logBetween(5_000, 20_000)) } : {};
 }
 
 /**
