@@ -174,6 +174,14 @@ export interface SetAsideStatus {
   files: string[];
 }
 
+export interface GcBlocker {
+  /** Name of the member. */
+  who: string;
+  /** `silent`, `another table`, `bootstrapping`, `behind`, `unsealed origin` or `in doubt` (docs/operations.md). */
+  why: string;
+  forMs: number;
+}
+
 export interface Status {
   cluster: string;
   /** Identity of this founding of the cluster, 16 hex digits. Empty while joining. */
@@ -247,6 +255,14 @@ export interface Status {
   };
   /** Absent if there are none. */
   setAside?: SetAsideStatus;
+  /**
+   * Deletions and expired entries leave the disk up to `horizonMs`. Everything that was stamped up to `asOfMs` less
+   * `lateRetryMs` is here. Both ms since 1970 by the clocks of the members; 0: not known.
+   */
+  horizonMs: number;
+  asOfMs: number;
+  /** Who holds the horizon up, the longest first; empty while nobody does for more than a few beats. */
+  gcBlockedBy: GcBlocker[];
   counters: Record<string, number>;
   /** The longest that the event loop was held within the last 30 to 60 s, ms. */
   loopLagMs: number;

@@ -128,6 +128,7 @@ function renderStatus(status: Status): string {
     const ageMs = Date.now() - Date.parse(restored.takenAt);
     lines.push(`restored   from a backup of ${printable(restored.node)} taken ${duration(ageMs)} ago`);
   }
+  lines.push(...garbageLines(status));
   if (bootstrap !== undefined) lines.push(`bootstrap  ${bootstrapText(bootstrap)}`);
   lines.push(`copy       ${renderIntegrity(status)}`);
   if (issues.length === 0) lines.push(`health     ${ready ? pc.green('no issues') : 'no issues'}`);
@@ -146,6 +147,19 @@ function renderIntegrity({ integrity, scrub, counters }: Status): string {
   const last =
     scrub.lastPassAt === undefined ? '' : `; last read ${duration(Date.now() - scrub.lastPassAt)} ago`;
   return `${known}${pass}${last}${damage}`;
+}
+
+/** How old deletions are before they leave the disk, and who keeps them there. */
+function garbageLines({ horizonMs, gcBlockedBy, phase }: Status): string[] {
+  if (phase !== 'ready') return [];
+  const upTo =
+    horizonMs === 0 ? 'none was collected yet' : `collected up to ${duration(Date.now() - horizonMs)} ago`;
+  const [first] = gcBlockedBy;
+  if (first === undefined) return [`garbage    ${upTo}`];
+  const others = gcBlockedBy.length > 1 ? ` and ${gcBlockedBy.length - 1} more` : '';
+  return [
+    `garbage    ${upTo}; held up by ${printable(first.who)} (${first.why}) for ${duration(first.forMs)}${others}`,
+  ];
 }
 
 function digestLine(digest: Status['digest']): string {

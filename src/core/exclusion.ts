@@ -12,6 +12,11 @@
  * excluded origin is no member: it counts for no acknowledgement and holds up neither the garbage horizon nor the
  * sealing of origins. Links to it are refused, so nothing of its data comes in; it hears why, and is `outdated`.
  *
+ * **Newcomers** make the table larger. Were a minority to take some, it would become a majority of its own, and the two
+ * sides exclude each other. So only who hears a strict majority lets newcomers in; the one that is left of two members
+ * does so once an operator has removed the other. A host that lost its disk comes back under its name: the table does
+ * not grow by it, so whoever is left fills it again.
+ *
  * **The minority.** Whoever has not heard a strict majority for half a lease, while those that it has not heard could
  * form one, takes no writes: they may be about to go on without it. It stops half a lease before the others can, and
  * takes writes again as soon as it hears them. Here sleep counts, or a sleeper would not know how late it is: time is
@@ -23,6 +28,9 @@ import type { Excluded, Instant, OriginId } from './types.js';
 
 /** Longer between two beats, in beats, and this host has slept. */
 const SLEEP_BEATS = 10;
+
+/** A member that was never heard since the start of this node counts as heard for so long, in beats. */
+const UNKNOWN_BEATS = 30;
 
 /** When a member was last heard: by all time since the start of this node, and by the time that counts for a vote. */
 interface Heard {
@@ -79,6 +87,18 @@ export class Exclusion {
     return this.#minority !== undefined || slept ? this.#findMinority() : undefined;
   }
 
+  /** Whether newcomers of new names may join by this node. */
+  get admits(): boolean {
+    const { members, identity, detector, now, options } = this.#core;
+    let heard = 0;
+    for (const { origin } of members.active()) {
+      const state = origin === identity.origin ? 'alive' : detector.state(origin, now.mono);
+      const isNew = state === 'unknown' && this.#silence(origin) < UNKNOWN_BEATS * options.beatMs;
+      if (state === 'alive' || isNew) heard += 1;
+    }
+    return heard * 2 > members.active().length;
+  }
+
   beat(): void {
     const { now, members, identity, options } = this.#core;
     const gap = this.#gap;
@@ -120,6 +140,12 @@ export class Exclusion {
     return Math.max(wall - this.#at.wall, mono - this.#at.mono);
   }
 
+  /** Of a member, by all time, ms. */
+  #silence(origin: OriginId): number {
+    const heard = this.#heard.get(origin);
+    return heard === undefined ? 0 : this.#elapsed + this.#gap - heard.elapsed;
+  }
+
   #hearsMajority(): boolean {
     const { members, identity, detector, now } = this.#core;
     let heard = 0;
@@ -140,14 +166,12 @@ export class Exclusion {
 
   #findMinority(): Minority | undefined {
     const { identity, members, options } = this.#core;
-    const elapsed = this.#elapsed + this.#gap;
     const active = members.active();
     let unheard = 0;
     let shortest = Number.POSITIVE_INFINITY;
     for (const { origin } of active) {
-      const heard = this.#heard.get(origin);
-      if (origin === identity.origin || heard === undefined) continue;
-      const silence = elapsed - heard.elapsed;
+      if (origin === identity.origin) continue;
+      const silence = this.#silence(origin);
       if (silence < options.leaseMs / 2) continue;
       unheard += 1;
       shortest = Math.min(shortest, silence);

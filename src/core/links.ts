@@ -14,7 +14,7 @@
 import { type Core, isSparse } from './core.js';
 import type { LinkId } from './io.js';
 import { EXCLUDED_TEXT, type Lifecycle } from './lifecycle.js';
-import type { Hello, Refuse } from './messages.js';
+import type { Hello, PeerPhase, Refuse } from './messages.js';
 import { Neighbours } from './neighbours.js';
 import { Peer } from './peer.js';
 import type { MemberRow, OriginId } from './types.js';
@@ -24,6 +24,9 @@ export const PROTOCOL_VERSION = 1;
 const SILENT = 'silent';
 /** Code of the refusal of a store whose origin was excluded: it is to start anew, by itself. */
 const EXCLUDED = 'EXCLUDED';
+
+const NOT_ADMITTED_TEXT =
+  'this node does not hear a majority of the members, so it lets no newcomer in: wait for them, or remove those that are gone for good (readmesh remove NAME)';
 
 interface Dial {
   state: 'idle' | 'dialing' | 'open';
@@ -274,7 +277,7 @@ export class Links {
       address: config.address,
       origin: identity.origin,
       run: config.run,
-      phase: this.#lifecycle.peerPhase,
+      phase: this.#greetedPhase,
       alone: this.#lifecycle.alone,
       wallMs: now.wall,
       head: taken.head(identity.origin),
@@ -300,6 +303,7 @@ export class Links {
     if (members.isRemoved(hello.origin))
       return ['REMOVED', `member "${hello.name}" was removed: empty its data folder to let it join again`];
     if (members.isExcluded(hello.origin)) return [EXCLUDED, EXCLUDED_TEXT];
+    if (this.#isNewcomer(hello) && !core.exclusion.admits) return ['NO_MAJORITY', NOT_ADMITTED_TEXT];
     if (hello.origin === identity.origin)
       return [
         'DUPLICATE_ORIGIN',
@@ -325,6 +329,19 @@ export class Links {
         return ['NAME_IN_USE', `a live node is already called "${hello.name}": choose another --name`];
     }
     return undefined;
+  }
+
+  /** Whether the member table would grow by it. */
+  #isNewcomer({ clusterUid, name }: Hello): boolean {
+    const { identity, members } = this.#core;
+    const { uid } = identity;
+    return uid !== '' && clusterUid !== uid && !this.#lifecycle.alone && members.byName(name) === undefined;
+  }
+
+  /** A newcomer joins at the word of somebody who is ready, before it can hear of a refusal. The first beat tells members. */
+  get #greetedPhase(): PeerPhase {
+    const phase = this.#lifecycle.peerPhase;
+    return phase === 'ready' && !this.#core.exclusion.admits ? 'bootstrapping' : phase;
   }
 
   /** Drops the link that loses; true if the new one stays. */

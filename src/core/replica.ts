@@ -30,6 +30,7 @@ import type { Peer } from './peer.js';
 import { Reconcile } from './reconcile.js';
 import { ReconcileAnswers } from './reconcile-answers.js';
 import { Merge, Replication } from './replication.js';
+import { type KnownToAll, type Verdict, verdictOn } from './returning.js';
 import { Sealing } from './sealing.js';
 import { Sessions } from './sessions.js';
 import { Timers } from './timers.js';
@@ -339,6 +340,11 @@ export class ReplicaCore implements Core {
     if (clock !== undefined && !out.some((issue) => issue.code === 'CLOCK_SKEW'))
       out.push({ code: 'CLOCK_SKEW', message: clock });
     return out;
+  }
+
+  /** What becomes of an entry of a store that this node had before. */
+  verdictOn(known: KnownToAll, key: string, row: Row): Verdict {
+    return verdictOn(this, known, key, row);
   }
 
   /** Why the cluster went on without this store, if it did. */
@@ -818,9 +824,9 @@ export class ReplicaCore implements Core {
         'DUPLICATE_ORIGIN',
         'another live node runs on a copy of this store: ask another',
       );
-    const minority = this.#minorityIssue();
-    if (minority !== undefined) throw new ReadmeshError('NO_MAJORITY', `${minority}: ask another`);
     const clock = this.#clockIssue();
     if (clock !== undefined) throw new ReadmeshError('CLOCK_SKEW', clock);
+    const minority = this.#minorityIssue();
+    if (minority !== undefined) throw new ReadmeshError('NO_MAJORITY', `${minority}: ask another`);
   }
 }

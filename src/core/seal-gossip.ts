@@ -31,6 +31,14 @@ export function hasEnded(core: Core, origin: OriginId): boolean {
   return origin !== core.identity.origin && !core.members.isMember(origin);
 }
 
+/**
+ * Whether something of an ended origin is on its way to the disk: taken from the removed member a moment ago, for instance.
+ * What the disk has is not the last word then, and nothing may be concluded from it.
+ */
+export function isLanding({ taken, written }: Core, origin: OriginId): boolean {
+  return taken.top(origin) > written.top(origin) || taken.head(origin) > written.head(origin);
+}
+
 export interface SealGossipHooks {
   /** True if the row was news. */
   mergeRow(row: SealRow): boolean;
@@ -140,6 +148,7 @@ export class SealGossip {
     const { identity, members } = core;
     if (identity.phase !== 'ready' || !members.isMember(identity.origin)) return;
     if (!asked && !this.hasBusiness) return;
+    for (const origin of core.taken.origins()) if (hasEnded(core, origin) && isLanding(core, origin)) return;
     const { forgotten, proven } = this.#standing;
     const root = this.#toldRoot;
     const entries = this.#entries();

@@ -22,9 +22,10 @@
  * it: all who are left have to report anew, by the table without that member. In the input by which a member takes the
  * exclusion into its table it ends its link to the excluded one, and lets it in no more. So what it reports from then
  * on of that origin it has from those who are left, and whatever they got from the excluded one until they heard of it
- * comes to all of them before a step, or holds the step up. What the excluded one wrote after that is in nobody's
- * vector, and stays out: its store is set aside, and its node comes back empty, as a joiner. A partition that has not
- * heard of the exclusion judges by another table, and takes no step with those that have.
+ * comes to all of them before a step, or holds the step up: a member reports nothing while some of it is on its way to
+ * the disk. What the excluded one wrote after that is in nobody's vector, and stays out: its store is set aside, and its
+ * node comes back empty, as a joiner. A partition that has not heard of the exclusion judges by another table, and takes
+ * no step with those that have.
  *
  * No step moves a head. Should an ended origin turn out to live (a node comes back whose name a copy bore), its
  * further writes, and those that nobody else had, are in its vector, and replicate like those of any other.
@@ -35,7 +36,7 @@ import { ForgottenOrigins } from './forgotten-origins.js';
 import { addTo, hashText, type Lanes } from './hash.js';
 import type { Seals } from './messages.js';
 import type { Peer } from './peer.js';
-import { hasEnded, isSealedAs, SealGossip } from './seal-gossip.js';
+import { hasEnded, isLanding, isSealedAs, SealGossip } from './seal-gossip.js';
 import { FORGOTTEN, type ReportEntry, SEALED, type SealRow, SealTable } from './seal-table.js';
 import { NO_STANDING, OwnStanding, type Standing } from './standing.js';
 import type { Dot, OriginId, Row } from './types.js';
@@ -158,9 +159,11 @@ export class Sealing {
 
   /** What is written here of origins that have ended: 0 nothing, UNSETTLED, else a hash of their seals. */
   get ended(): number {
-    const { written } = this.#core;
+    const { written, taken } = this.#core;
     const sum: Lanes = { a: 0, b: 0 };
     let isAny = false;
+    for (const origin of taken.origins())
+      if (hasEnded(this.#core, origin) && isLanding(this.#core, origin)) return UNSETTLED;
     for (const origin of written.origins()) {
       if (!hasEnded(this.#core, origin)) continue;
       const row = this.#table.rows.get(origin);

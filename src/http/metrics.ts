@@ -73,6 +73,17 @@ export function metricsOf(status: Status): Promise<string> {
   page.gauge('loop_lag_seconds', 'Longest hold of the event loop lately', seconds(status.loopLagMs));
   members(page, status);
   copy(page, status);
+  page.gauge(
+    'garbage_horizon_timestamp_seconds',
+    'Deletions and expired entries up to here leave the disk; absent while not known',
+    status.horizonMs === 0 ? undefined : seconds(status.horizonMs),
+  );
+  page.gauges(
+    'garbage_blocked_seconds',
+    'Who holds the horizon up, and for how long; no samples when nobody does',
+    ['member', 'why'],
+    status.gcBlockedBy.map(({ who, why, forMs }) => [{ member: who, why }, seconds(forMs)]),
+  );
   const { pendingRows, pendingBytes, unacknowledged } = status.queues;
   page.gauge('pending_rows', 'Records that are not written yet', pendingRows);
   page.gauge('pending_bytes', 'Bytes of those', pendingBytes);

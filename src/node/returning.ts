@@ -17,7 +17,7 @@ import { isTombstone, valueOffset } from '../core/entry.js';
 import { remainingMs } from '../core/expiry.js';
 import type { LocalOp } from '../core/io.js';
 import type { ReplicaCore } from '../core/replica.js';
-import { KnownToAll, type OldStore, retryOf, verdictOn } from '../core/returning.js';
+import { KnownToAll, type OldStore, retryOf } from '../core/returning.js';
 import type { Row } from '../core/types.js';
 import { formatDeletion, formatEntry } from '../entry-line.js';
 import { isReadmeshError } from '../errors.js';
@@ -258,7 +258,7 @@ export class Returning {
       const core = await this.#readyCore();
       const back: { key: string; row: Row }[] = [];
       for (const { key, row } of open) {
-        const verdict = verdictOn(core, known, key, row);
+        const verdict = core.verdictOn(known, key, row);
         if (verdict === 'return') back.push({ key, row });
         else if (verdict === 'keep') {
           file.append(lineOf(key, row, core.clockMs(Date.now())));

@@ -77,6 +77,9 @@ export function statusOf(sources: StatusSources): Status {
       unacknowledged: core.acks.unsettled,
     },
     store: sources.store,
+    horizonMs: core.horizon.collectable,
+    asOfMs: core.horizon.asOf,
+    gcBlockedBy: core.horizon.blockedBy,
     ...(sources.setAside === undefined ? {} : { setAside: sources.setAside }),
     counters: {
       ...core.counters,

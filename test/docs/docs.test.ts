@@ -40,6 +40,7 @@ test('the page of the simulation names scenarios that exist', () => {
     R: 'scenarios/replication',
     F: 'scenarios/faults',
     X: 'scenarios/exclusion',
+    Y: 'scenarios/exclusion-races',
     B: 'scenarios/bootstrap',
     D: 'scenarios/digest',
     L: 'scenarios/relays',

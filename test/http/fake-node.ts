@@ -90,6 +90,9 @@ export class FakeNode implements NodeService {
       issues: [],
       members: [],
       heads: {},
+      horizonMs: 0,
+      asOfMs: 0,
+      gcBlockedBy: [],
       digest: { keys: 0, root: '', builtPercent: 100, doubt: false },
       garbage: { collectedTo: 0, sweeping: false },
       integrity: { proved: true, evidence: [], lost: 0, broken: false },
@@ -112,6 +115,9 @@ export class FakeNode implements NodeService {
   digest(): Promise<DigestReport> {
     return Promise.resolve({
       heads: {},
+      horizonMs: 0,
+      asOfMs: 0,
+      gcBlockedBy: [],
       entries: this.rows.size,
       root: '',
       collected: 0,

@@ -1,5 +1,6 @@
 /** Stamps that writers bring along: retries, collisions, nonsense. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { CLUSTER_DEFAULTS } from '../../src/options.js';
 import { converged } from '../support/copies.js';
 import { type Daemon, endDaemons, startCluster } from '../support/daemon.js';
 import { httpDelete, httpGet, httpPut } from '../support/http-api.js';
@@ -102,9 +103,15 @@ test('writes and deletions stamped in the future are refused, and a later write 
   expect((await converged(daemons)).get('future')).toBe(2);
 });
 
-test('the oldest stamp there can be is taken, and wins over nothing', async () => {
+test('a stamp that is older than writes may be late is refused, a younger one is taken and wins over nothing', async () => {
   await httpPut(first.address, 'oldest', 'newer', { replicas: 3 });
-  const answer = await httpPut(second.address, 'oldest', 'x', { stamp: '0'.repeat(32) });
-  expect(answer.body).toMatchObject({ superseded: true });
+  const { lateRetryMs } = CLUSTER_DEFAULTS;
+  for (const stamp of ['0'.repeat(32), stampAt(Date.now() - lateRetryMs - 60_000)]) {
+    const answer = await httpPut(second.address, 'oldest', 'x', { stamp });
+    expect(answer.status).toBe(400);
+    expect(answer.body.code).toBe('STALE_STAMP');
+  }
+  const late = await httpPut(second.address, 'oldest', 'x', { stamp: stampAt(Date.now() - lateRetryMs / 2) });
+  expect(late.body).toMatchObject({ superseded: true });
   expect((await converged(daemons)).get('oldest')).toBe('newer');
 });

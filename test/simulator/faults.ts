@@ -29,7 +29,7 @@ export const FAULT_KINDS = [
   'originForgotten',
   'missedForgetting',
   // Stores that the cluster went on without, and what only they held.
-  'setAside',
+  'outdated',
   'returned',
   // Members that are silent for a lease, and those that may be excluded.
   'excluded',

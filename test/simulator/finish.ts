@@ -190,7 +190,7 @@ export class Finish {
     for (const node of healed) {
       const core = node.core!;
       if (!core.ready) return `${node.name} is ${core.identity.phase}`;
-      if (!node.asides.isDone) return `${node.name} has a store yet to be read that was set aside`;
+      if (node.aside.isPending) return `${node.name} has a store yet to be read that was set aside`;
       if (core.queue.tail() !== undefined || core.acks.unsettled > 0 || node.scans.size > 0)
         return `${node.name} is busy: ${core.queue.rows} rows, ${core.acks.unsettled} writes, ${node.scans.size} scans`;
       if (core.digest.builtPercent < 100) return `${node.name} has not read all of its store yet`;

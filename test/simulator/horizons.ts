@@ -24,6 +24,7 @@ export class Horizons {
   readonly #reached = new Map<SimNode, { incarnation: number; uid: string; horizon: number }>();
   /** Origins whose disk lost something of what they had reported. */
   readonly #lost = new Set<OriginId>();
+  readonly #exempt = new Set<SimNode>();
   /** Times that a horizon rose above something that was written. */
   passed = 0;
 
@@ -39,10 +40,15 @@ export class Horizons {
     if (origin !== undefined) this.#lost.add(origin);
   }
 
+  /** A scenario takes records from the node's disk by hand: nothing is asked of it. */
+  exempt(node: SimNode): void {
+    this.#exempt.add(node);
+  }
+
   /** Before the batch is on the node's disk. */
   check(node: SimNode, batch: StoreBatch): void {
     const horizon = this.#horizonOf(node);
-    if (horizon === 0 || this.#isDamaged(node)) return;
+    if (horizon === 0 || !this.#isAsked(node)) return;
     const { rows } = node.disk.image;
     for (const [key, { row }] of batch.rows) {
       const held = rows.get(key);
@@ -62,8 +68,8 @@ export class Horizons {
     const counted = this.#countedBy(node);
     for (const holder of counted)
       for (const [key, row] of holder.disk.image.rows) {
-        if (stampMsOf(row) > horizon) continue;
-        if (stampMsOf(row) > before) this.passed += 1;
+        if (stampMsOf(row) > horizon || stampMsOf(row) <= before) continue;
+        this.passed += 1;
         for (const other of counted) this.#checkHeld(node, horizon, key, row, other);
       }
   }
@@ -74,12 +80,16 @@ export class Horizons {
     return isPresent ? known.horizon : 0;
   }
 
+  #isAsked(node: SimNode): boolean {
+    return !this.#isDamaged(node) && !this.#exempt.has(node);
+  }
+
   #countedBy(node: SimNode): SimNode[] {
     const { members } = node.core!;
     return this.#world.nodes.filter((other) => {
       const origin = originIn(other.disk.image);
       if (other.core !== undefined && other.core.identity.origin !== origin) return false;
-      if (origin === undefined || this.#lost.has(origin) || this.#isDamaged(other)) return false;
+      if (origin === undefined || this.#lost.has(origin) || !this.#isAsked(other)) return false;
       return members.isMember(origin);
     });
   }

@@ -322,10 +322,29 @@ export const MUTANTS: readonly Mutant[] = [
   ),
 ];
 
-/** The door of late writes stands open: what a store that was set aside is too late with gets in (scenarios/return.test.ts). */
-export const OPEN_DOOR: Mutant = {
-  name: 'takes what is too old',
-  edits: [{ file: 'core/replication.ts', find: 'if (ms <= horizon.floor)', replace: 'if (ms <= 0)' }],
+/** Planted bugs of stores that were set aside (scenarios/return.test.ts). */
+export const RETURN_MUTANTS: Readonly<Record<'drops' | 'takesOld', Mutant>> = {
+  drops: {
+    name: 'drops what only the old store held',
+    edits: [
+      {
+        file: 'core/returning.ts',
+        find: "if (core.sealing.covers(dotOf(row)) === 'held') return 'held';",
+        replace: "return 'held';",
+      },
+    ],
+  },
+  takesOld: {
+    name: 'takes old records back though they are too old',
+    edits: [
+      {
+        file: 'core/returning.ts',
+        find: "if (stampMsOf(row) > core.horizon.floor) return 'return';",
+        replace: "return 'return';",
+      },
+      { file: 'core/replication.ts', find: 'if (ms <= horizon.floor)', replace: 'if (ms <= 0)' },
+    ],
+  },
 };
 
 /** Bugs of healing, each in a scenario of its own (scenarios/healing-bugs.test.ts): few seeds come to such a pass. */
@@ -370,6 +389,72 @@ export const HEALING_MUTANTS: Readonly<Record<'older' | 'absent' | 'merge' | 'ch
  * Bugs of sealing that are told by what a token is answered, or by a node that comes back: in scenarios of their own
  * (scenarios/sealing-bugs.test.ts).
  */
+/** Bugs of the garbage horizon, each shown by a scenario of its own: in most runs nothing is as late as that. */
+export const HORIZON_MUTANTS = {
+  silent: {
+    name: 'collects without a member that is silent',
+    edits: [
+      {
+        file: 'core/horizon.ts',
+        find: 'isComplete &&= heard !== undefined && heard.membersHash === members.hash && heard.isReady;',
+        replace: 'if (heard === undefined || this.#core.now.mono - heard.at > 3000) continue;',
+      },
+      {
+        file: 'core/horizon.ts',
+        find: 'covered = Math.min(covered, this.#progress(origin).settle(written.head(origin)));',
+        replace:
+          'const of = this.#progress(origin).settle(written.head(origin));\n      if (origin === identity.origin || this.#core.now.mono - (this.#heard.get(origin)?.at ?? 0) < 3000) covered = Math.min(covered, of);',
+      },
+    ],
+  },
+  window: mutant(
+    'collects what a late retry may still contradict',
+    'core/horizon.ts',
+    'reported - options.lateRetryMs)',
+    'reported)',
+  ),
+  dead: {
+    name: 'forgets a dead origin that is not sealed',
+    edits: [
+      {
+        file: 'core/horizon.ts',
+        find: 'let isSettled = ended !== UNSETTLED;',
+        replace: 'let isSettled = true;',
+      },
+      { file: 'core/horizon.ts', find: 'isSettled &&= heard?.report.ended === ended;', replace: '' },
+    ],
+  },
+  door: mutant(
+    'refuses late entries from peers',
+    'core/replication.ts',
+    'core.counters.recordsReceived += 1;',
+    'core.counters.recordsReceived += 1;\n    if (stampMsOf(row) <= core.horizon.floor) return true;',
+  ),
+  joiner: {
+    name: 'counts a joiner only after its snapshot',
+    edits: [
+      {
+        file: 'core/horizon.ts',
+        find: 'if (origin === identity.origin) continue;\n      const heard',
+        replace:
+          'if (origin === identity.origin || this.#heard.get(origin)?.isReady !== true) continue;\n      const heard',
+      },
+      {
+        file: 'core/horizon.ts',
+        find: 'covered = Math.min(covered, this.#progress(origin).settle(written.head(origin)));',
+        replace:
+          'const of = this.#progress(origin).settle(written.head(origin));\n      if (origin === identity.origin || this.#heard.get(origin)?.isReady === true) covered = Math.min(covered, of);',
+      },
+    ],
+  },
+  fence: mutant(
+    'takes up again with a store that missed what was collected',
+    'core/horizon.ts',
+    'return this.#asOf !== undefined && report.collected > 0 && this.#asOf < report.collected + lateRetryMs;',
+    'peer.isOutdated = false;\n    return false;',
+  ),
+} satisfies Record<string, Mutant>;
+
 export const SEALING_MUTANTS: Readonly<Record<'behind' | 'unsettled' | 'raise' | 'founding', Mutant>> = {
   behind: mutant(
     'seals an origin while a member is behind',

@@ -12,11 +12,11 @@ import type { ReplicaCore } from '../../src/core/replica.js';
 import type { Instant, Records, Row, StoreBatch } from '../../src/core/types.js';
 import { decodeMessage, encodeMessage } from '../../src/protocol.js';
 import { boundaries } from '../../src/storage/range-plan.js';
-import { Asides } from './asides.js';
 import { Disk, Image } from './disk.js';
 import { Violation } from './faults.js';
 import type { Wire } from './network.js';
 import type { Random } from './random.js';
+import { SetAside } from './set-aside.js';
 import type { World } from './world.js';
 
 export interface NodeSettings {
@@ -30,6 +30,8 @@ export interface NodeSettings {
   readonly flushes?: boolean;
   /** Default `name:1`. */
   readonly address?: string;
+  /** Its driver sets a store aside that the cluster went on without, as the production one does. Default: as in all of the world. */
+  readonly returns?: boolean;
 }
 
 export interface WriteOptions {
@@ -73,7 +75,6 @@ export class SimNode {
   readonly settings: NodeSettings;
   readonly id: number;
   readonly disk: Disk;
-  readonly asides = new Asides(this);
   core: ReplicaCore | undefined;
   readonly wires = new Map<LinkId, Wire>();
   alive = false;
@@ -92,6 +93,7 @@ export class SimNode {
   /** Reads that wait for a peer's answer. */
   readonly heals = new Map<number, ((ok: boolean, row: Row | undefined) => void) | undefined>();
   readonly scans = new Map<number, Scan>();
+  readonly aside: SetAside;
   readonly #random: Random;
   readonly #inputs: Input[] = [];
   #startedAt = 0;
@@ -111,6 +113,7 @@ export class SimNode {
     this.id = id;
     this.#random = random;
     this.disk = new Disk(settings.flushes ?? true);
+    this.aside = new SetAside(this);
   }
 
   get name(): string {
@@ -155,10 +158,7 @@ export class SimNode {
       name: settings.name,
       host: this.host,
       address: this.address,
-      // A store that takes the place of one that was set aside never founds.
-      join: this.asides.addresses.length > 0 ? this.asides.addresses : (settings.join ?? []),
-      found: found || (this.asides.addresses.length === 0 && (settings.found ?? false)),
-      mustRejoin: this.asides.addresses.length > 0,
+      ...this.aside.membership(settings.join ?? [], found || (settings.found ?? false)),
       run,
       reuseOrigin,
       flushes: this.disk.flushes,
@@ -174,6 +174,7 @@ export class SimNode {
     world.ledger.note(this.name, () => `starts, origin ${reuseOrigin ? 'kept' : 'new'}`);
     world.oracle.started(this);
     this.input({ type: 'start' });
+    this.aside.started();
     this.#scrubSoon();
     world.network.resume(this);
   }
@@ -208,18 +209,8 @@ export class SimNode {
     this.disk.replace(new Image());
     this.damaged = 0;
     this.world.oracle.damaged.delete(this);
-    const images = [before, ...this.asides.images];
-    this.asides.wipe();
+    const images = [before, ...this.aside.wipe()];
     for (const image of images) this.world.oracle.diskChanged(this, image, true);
-  }
-
-  /** An empty store in the place of this one, which stays on the host. */
-  setAside(): void {
-    const before = this.disk.image;
-    this.disk.distrust();
-    this.disk.replace(new Image());
-    this.damaged = 0;
-    this.world.oracle.setAside(this, before);
   }
 
   /** Another image in its place: a backup, or a copy. */
@@ -358,7 +349,6 @@ export class SimNode {
         world.oracle.beforeEffects(this, input);
         for (const effect of effects) this.#carryOut(effect);
         world.oracle.afterInput(this, input);
-        this.asides.watch();
         world.afterInput?.(this);
       }
     } finally {
@@ -366,7 +356,7 @@ export class SimNode {
     }
   }
 
-  /** Not once this process has ended. */
+  /** Unless this process has ended by then. */
   later(ms: number, run: () => void): void {
     const { incarnation } = this;
     this.world.scheduler.after(ms, () => {
@@ -427,6 +417,7 @@ export class SimNode {
         if (effect.event === 'excluded') world.ledger.mattered('excluded');
         if (effect.event === 'no-majority') world.ledger.mattered('noMajority');
         if (effect.event === 'rebuilding') world.ledger.mattered('missedForgetting');
+        if (effect.event === 'outdated') world.ledger.mattered('outdated');
         return world.ledger.note(this.name, () => `${effect.event} ${JSON.stringify(effect.details)}`);
       case 'set-aside':
         return world.ledger.note(this.name, () => `sets ${effect.key} aside`);
@@ -436,11 +427,14 @@ export class SimNode {
         done?.(effect.ok, effect.row);
         return;
       }
+      case 'state':
+        if ((this.settings.returns ?? world.setsAside) && this.core?.identity.phase === 'outdated')
+          this.later(0, () => this.aside.replaceStore());
+        return;
       case 'prepare':
       case 'changed':
       case 'collected':
       case 'reclaim':
-      case 'state':
       case 'removed-member':
         return;
     }

@@ -323,27 +323,6 @@ export class Oracle {
     }
   }
 
-  /** The node's store was set aside, and is still there to be read. */
-  setAside(node: SimNode, before: Image): void {
-    this.horizons.diskChanged(before);
-    this.#lostDisks.push({ at: this.#world.scheduler.now, host: node.host, image: before, flushedToo: true });
-  }
-
-  /** It was read to the end, and is gone: whatever was acknowledged is held elsewhere by now. */
-  asideRead(node: SimNode, image: Image): void {
-    for (const [key, list] of this.obligations)
-      for (const obligation of list)
-        if (
-          image.lookup(key) !== 'damaged' &&
-          covers(image.rows.get(key), obligation.stamp) &&
-          this.holders(obligation).size === 0
-        )
-          throw new Violation(
-            'durability',
-            `${key} at ${obligation.stamp} was only in a store that ${node.name} set aside, and is nowhere`,
-          );
-  }
-
   /**
    * Hosts whose disk holds it, whether their process runs or not; `asidesToo`: in a store that was set aside, or a file
    * for the operator, will do.
@@ -356,13 +335,13 @@ export class Oracle {
     const out = new Set<string>();
     for (const node of among) {
       const holds = !this.damaged.has(node) && this.#isStored(node, obligation);
-      if (holds || (asidesToo && isAside(node, obligation))) out.add(node.host);
+      if (holds || (asidesToo && node.aside.holds(obligation.key, obligation.stamp))) out.add(node.host);
     }
     return out;
   }
 
   #isKept(node: SimNode, obligation: Obligation): boolean {
-    return isAside(node, obligation) || this.#isStored(node, obligation);
+    return node.aside.holds(obligation.key, obligation.stamp) || this.#isStored(node, obligation);
   }
 
   #isStored({ disk }: SimNode, { key, stamp }: Obligation): boolean {
@@ -533,12 +512,6 @@ function mustHold(node: SimNode, key: string, held: Row | undefined, row: Row, d
   if (held === undefined && node.world.oracle.graves.covers(key, row)) return;
   if (held === undefined || compareEntries(held, row) < 0)
     throw new Violation('written', `${node.name} ${does} ${key} ${show(row)} before it holds it`);
-}
-
-function isAside({ asides }: SimNode, { key, stamp }: Obligation): boolean {
-  return (
-    covers(asides.kept.get(key), stamp) || asides.images.some(({ rows }) => covers(rows.get(key), stamp))
-  );
 }
 
 function covers(row: Row | undefined, stamp: StampHex): boolean {

@@ -29,13 +29,13 @@ export interface RunSettings {
 }
 
 const SETTLE_MS = 500;
-const RESTART_MS = 100;
 
 export function runPlan(plan: Plan, settings: RunSettings = {}): Outcome {
   const world = new World(plan.seed, {
     options: plan.options,
     rates: plan.rates,
     diskMs: plan.diskMs,
+    setsAside: true,
     ...settings,
   });
   const names = Array.from({ length: plan.nodes }, (_, i) => `n${i}`);
@@ -52,7 +52,6 @@ export function runPlan(plan: Plan, settings: RunSettings = {}): Outcome {
   });
   const injector = new Injector(world, plan, nodes);
   const workload = new Workload(world, plan, nodes);
-  startAnew(world);
   let failure: Outcome['failure'];
   let convergedMs = 0;
   try {
@@ -89,19 +88,6 @@ export function runPlan(plan: Plan, settings: RunSettings = {}): Outcome {
     messages: world.network.messages,
     answers: workload.answers,
     trace: world.ledger.lines,
-  };
-}
-
-/** A node that was excluded starts with an empty store, as its driver would have it. */
-function startAnew(world: World): void {
-  world.afterInput = (node) => {
-    if (node.core?.identity.phase !== 'outdated') return;
-    const { incarnation } = node;
-    world.scheduler.after(RESTART_MS, () => {
-      if (node.incarnation !== incarnation || node.paused) return;
-      node.wipe();
-      node.start();
-    });
   };
 }
 

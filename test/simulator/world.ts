@@ -19,6 +19,8 @@ export interface WorldSettings {
   readonly tracing?: boolean;
   /** Mixes every byte sent into the hash of the run, rather than lengths alone. */
   readonly hashBytes?: boolean;
+  /** Whether stores that the cluster went on without give way to empty ones, as they do in production. Default false. */
+  readonly setsAside?: boolean;
   /** Another build of the core, for planted bugs. */
   readonly Core?: typeof ReplicaCore;
 }
@@ -35,6 +37,7 @@ export class World {
   readonly options: CoreOptions;
   readonly diskMs: number;
   readonly hashBytes: boolean;
+  readonly setsAside: boolean;
   readonly Core: typeof ReplicaCore;
   readonly nodes: SimNode[] = [];
   /** Called after each input of a node, for checks of a scenario's own. */
@@ -47,6 +50,7 @@ export class World {
     this.options = { ...CORE_DEFAULTS, ...settings.options };
     this.diskMs = settings.diskMs ?? 1;
     this.hashBytes = settings.hashBytes ?? false;
+    this.setsAside = settings.setsAside ?? false;
     this.Core = settings.Core ?? ReplicaCore;
     this.network = new Network(this.scheduler, this.random.split(), this.ledger, {
       rates: { ...CALM_RATES, ...settings.rates },

@@ -16,6 +16,7 @@ function forget(node: SimNode, key: string): Row {
   const { origin, seq } = dotOf(row);
   image.rows.delete(key);
   image.dots.delete(`${origin}:${seq}`);
+  node.world.oracle.horizons.exempt(node);
   return row;
 }
 

@@ -10,10 +10,7 @@ const SLACK_MS = 6_000;
 const ALONE = { replicas: 1 };
 
 function staged(names: readonly string[]): Stage {
-  const staged = stage(names, { options: { leaseMs: LEASE_MS } });
-  // What becomes of outdated stores: return.test.ts.
-  for (const { asides } of staged.nodes) asides.enabled = false;
-  return staged;
+  return stage(names, { options: { leaseMs: LEASE_MS } });
 }
 
 const membersOf = (node: SimNode): string =>

@@ -178,14 +178,14 @@ describe('heads', () => {
   test('a bootstrap from several sources claims no more than all of its snapshots held', () => {
     const { world, nodes } = stage(['a', 'b'], { options: { chunkRowsMax: 1, chunksInFlight: 1 } });
     const [a, b] = nodes as [SimNode, SimNode];
-    for (let i = 0; i < 20; i++) putNow(a, `k${String(i).padStart(2, '0')}`, 'both');
+    for (let i = 0; i < 60; i++) putNow(a, `k${String(i).padStart(2, '0')}`, 'both');
     const c = world.add({ name: 'c', join: ['a:1', 'b:1'] });
-    world.cut(a, b);
     world.cut(a, c);
-    world.run(5_000);
+    c.start();
+    world.runUntil(() => c.disk.image.rows.size >= 1, 10_000);
+    world.cut(a, b);
     // Only a has the newer value of a key that c has already passed when its source changes from b to a.
     putNow(a, 'k01', 'only a', ALONE);
-    c.start();
     world.runUntil(() => c.disk.image.rows.size >= 8, 10_000);
     expect(c.ready).toBe(false);
     world.cut(b, c);
