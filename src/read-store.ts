@@ -163,7 +163,9 @@ export interface SetAsideStatus {
     path: string;
     /** What only it holds is yet to be brought back (`waiting`, `reading`), or is (`read`), or cannot be. */
     state: 'waiting' | 'reading' | 'read' | 'unreadable';
-    /** Entries so far: held by the cluster anyway, over, brought back, put into a file, damaged. */
+    /** Why LevelDB could not read it as it is: it reads a repaired copy, in which what was damaged may be missing. */
+    failure?: string;
+    /** Entries so far: held by the cluster anyway, over, brought back, put into a file, damaged (or parts of files). */
     held: number;
     expired: number;
     returned: number;

@@ -7,7 +7,7 @@
  * may die of it: then LevelDB gets to put a copy of it together, and it is read once more. If that fails, too, it stays
  * as it is, and health says so.
  *
- * Of stores that were read to the end, without damage, only the latest is kept.
+ * Of stores that were read to the end at once, without damage, only the latest is kept.
  */
 import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -102,9 +102,11 @@ export class Returning {
     const files = keptFiles(this.#folder);
     if (this.#stores.size === 0 && files.length === 0) return undefined;
     const stores = [...this.#stores].map(([path, progress]) => {
-      const { held, expired, returned, kept, damaged } = progress;
+      const { held, expired, returned, kept, damaged, failure } = progress;
       const state = isOpen(progress) ? (path === this.#current ? 'reading' : 'waiting') : 'unreadable';
-      return { path, state: progress.done ? 'read' : state, held, expired, returned, kept, damaged } as const;
+      const counts = { held, expired, returned, kept, damaged };
+      const trouble = failure === undefined ? {} : { failure };
+      return { path, state: progress.done ? 'read' : state, ...counts, ...trouble } as const;
     });
     return { stores, files };
   }
@@ -202,12 +204,13 @@ export class Returning {
   }
 
   #tellRead(store: string): void {
-    const { held, expired, returned, kept, damaged } = readProgress(store);
-    this.#logger[kept + damaged > 0 ? 'warn' : 'info'](
+    const { held, expired, returned, kept, damaged, failure } = readProgress(store);
+    this.#logger[kept + damaged > 0 || failure !== undefined ? 'warn' : 'info'](
       {
         event: 'set-aside-read',
         ...{ store, held, expired, returned, kept, damaged },
         ...(kept > 0 ? { file: keptFile(store) } : {}),
+        ...(failure === undefined ? {} : { failure }),
       },
       'what only the store that was set aside held is back, or in the file',
     );
@@ -308,8 +311,8 @@ export class Returning {
   }
 
   #prune(): void {
-    for (const [path, { done, damaged }] of [...this.#stores].slice(0, -1)) {
-      if (!done || damaged > 0) continue;
+    for (const [path, { done, damaged, failure }] of [...this.#stores].slice(0, -1)) {
+      if (!done || damaged > 0 || failure !== undefined) continue;
       removeStore(path);
       this.#stores.delete(path);
       this.#logger.info(

@@ -2,6 +2,8 @@
  * Reads a store that was set aside, in a process of its own: LevelDB may abort the whole process on a damaged one. Run
  * by set-aside-reader.ts, which says how frames look. Ends with whoever started it.
  */
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { ClassicLevel } from 'classic-level';
 import { isReadmeshError } from '../errors.js';
 import { type Db, EntryCursor } from '../storage/level-cursors.js';
@@ -26,6 +28,8 @@ async function main({ location, repair, after }: Reading): Promise<void> {
   const db: Db = new ClassicLevel<string, Uint8Array>(location, { ...LEVEL_OPTIONS, createIfMissing: false });
   await db.open();
   await send(frame(OPENED, Buffer.from(JSON.stringify(await ownRows(db)))));
+  for (let lost = repair ? lostTables(location) : 0; lost > 0; lost--)
+    await send(frame(DAMAGED, Buffer.alloc(0)));
   const cursor = new EntryCursor(db, after === undefined ? {} : { gt: after });
   for (;;) {
     const frames: Buffer[] = [];
@@ -41,6 +45,12 @@ async function main({ location, repair, after }: Reading): Promise<void> {
   }
   await send(frame(END, Buffer.alloc(0)));
   await db.close();
+}
+
+/** Tables of which the repair could not read all; those that were missing altogether leave no trace. */
+function lostTables(location: string): number {
+  const folder = join(location, 'lost');
+  return existsSync(folder) ? readdirSync(folder).filter((name) => /\.(ldb|sst)$/.test(name)).length : 0;
 }
 
 /** Heads and small records of the node; damaged ones are left out. */

@@ -4,7 +4,7 @@
  *
  *     OPENED   JSON, see `Opened`; first
  *     ROW      2 bytes of length, the key in UTF-8, the row; in byte order of keys
- *     DAMAGED  nothing: here was a record that fails its checksum
+ *     DAMAGED  nothing: here was a record that fails its checksum, or a table of which a part is lost
  *     END      nothing: that was all
  */
 import type { Row } from '../core/types.js';

@@ -126,7 +126,7 @@ test('a store without CURRENT is refused with advice and kept; --rebuild sets it
   expect(line).toContain('--rebuild');
   expect(readdirSync(database).sort()).toEqual(before);
   await second.start(['--rebuild']);
-  const aside = readdirSync(second.data).filter((name) => name.startsWith('db.set-aside-'));
+  const aside = readdirSync(second.data).filter((name) => /^db\.set-aside-[0-9TZ.-]+$/.test(name));
   expect(aside).toHaveLength(1);
   expect(readdirSync(join(second.data, aside[0]!)).sort()).toEqual(before);
   expect((await converged([founder, second])).size).toBe(100);

@@ -182,7 +182,15 @@ test('what only a damaged store held, which LevelDB cannot even open, comes back
   await a.start();
   await b.start(['--rebuild']);
   const status = await returned(b);
-  expect(status.setAside!.stores).toMatchObject([{ held: 1, returned: 1, kept: 0, damaged: 0 }]);
+  expect(status.setAside!.stores).toMatchObject([
+    {
+      held: 1,
+      returned: 1,
+      kept: 0,
+      damaged: 0,
+      failure: expect.stringMatching(/reader ended \(exit 1\): \S/),
+    },
+  ]);
   const copy = await converged(daemons);
   expect(copy).toEqual(
     new Map([
