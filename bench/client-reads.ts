@@ -103,8 +103,9 @@ async function oneAtATime(
   socket.on('error', () => socket.terminate());
   const subject = { label: 'readmesh', round: () => timedAsync(draws, (key) => client.get<string>(key)) };
   const bare = { label: 'a bare WebSocket echo', round: () => timedEchoes(socket, draws.keys) };
-  if (redis === undefined) return race(context, 'get, one at a time', subject, [{ contender: bare }]);
-  return race(context, 'get, one at a time', subject, [
+  // Awaited here: the echo is not disposed of before.
+  if (redis === undefined) return await race(context, 'get, one at a time', subject, [{ contender: bare }]);
+  return await race(context, 'get, one at a time', subject, [
     { contender: bare },
     {
       contender: { label: 'node-redis GET', round: () => timedAsync(draws, (key) => redis.node.get(key)) },
