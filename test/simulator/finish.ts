@@ -21,6 +21,8 @@ import type { World } from './world.js';
  */
 export const CONVERGENCE_MS_MAX = 45_000;
 const POLL_MS = 250;
+/** An operator looks what is the matter after so long, ms. */
+const OPERATOR_MS = 12_000;
 /** Longest time in which all members forget an origin that has ended, beyond the age of tokens, ms. */
 const FORGETTING_MS_MAX = 20_000;
 /** Links are back this long after they broke, ms; and what then is sent again is acknowledged after so long. */
@@ -49,8 +51,11 @@ export class Finish {
     const from = this.#world.scheduler.now;
     const limit = this.#limit(healed);
     this.#world.run(POLL_MS);
+    let hasRemoved = false;
     while (this.#difference(healed) !== undefined) {
-      if (this.#world.scheduler.now - from > limit)
+      const waited = this.#world.scheduler.now - from;
+      if (!hasRemoved && waited > OPERATOR_MS) hasRemoved = this.#removeDead(healed);
+      if (waited > limit)
         throw new Violation('convergence', `after ${limit} ms, ${this.#difference(healed)}`);
       this.#world.run(POLL_MS);
     }
@@ -146,6 +151,20 @@ export class Finish {
     const healed = order.slice(0, Math.floor(order.length / 2) + 1);
     if (!healed.some(holds)) healed[0] = order.find(holds)!;
     return healed;
+  }
+
+  /**
+   * Whoever has lost the member table with its disk is a newcomer, and those who do not hear a majority let none in: an
+   * operator says that the broken ones are gone for good. True if that was so.
+   */
+  #removeDead(healed: readonly SimNode[]): boolean {
+    const isRefused = ({ core }: SimNode): boolean =>
+      core!.issues().some(({ code }) => code === 'NO_MAJORITY');
+    const member = healed.find((node) => node.ready);
+    if (member === undefined || !healed.some(isRefused)) return false;
+    for (const { name } of this.#nodes.filter((node) => !healed.includes(node)))
+      member.input({ type: 'remove-member', id: 0, name });
+    return true;
   }
 
   #repair(node: SimNode): void {

@@ -75,6 +75,8 @@ export class Graves {
     for (const other of this.#world.nodes) {
       const member = originOnDisk(other);
       if (member === undefined || !node.core!.members.isMember(member)) continue;
+      // A backup in its place: it is fenced off when it meets the others.
+      if (this.#world.oracle.horizons.hasLost(member)) continue;
       // A newcomer copies from those that hold it, or are past it.
       if (!isReadyOnDisk(other)) continue;
       const head = other.disk.image.heads.get(origin);

@@ -40,6 +40,11 @@ export class Horizons {
     if (origin !== undefined) this.#lost.add(origin);
   }
 
+  /** Whether what this origin has reported is no longer all on a disk. */
+  hasLost(origin: OriginId): boolean {
+    return this.#lost.has(origin);
+  }
+
   /** A scenario takes records from the node's disk by hand: nothing is asked of it. */
   exempt(node: SimNode): void {
     this.#exempt.add(node);
