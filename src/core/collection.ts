@@ -77,6 +77,8 @@ export class Collection {
   /** Something of the span was passed over, so that it has to be read once more. */
   #more = false;
   #removed = 0;
+  /** Of all that was removed since the start, what the log has told. */
+  #told = 0;
   #emptied: Emptied[] = [];
   #busy = false;
   #notBefore = Number.NEGATIVE_INFINITY;
@@ -290,7 +292,10 @@ export class Collection {
         type: 'reclaim',
         ranges: ranges.map(({ after, to }) => ({ after: after === '' ? null : after, until: to ?? null })),
       });
-    this.#core.log('info', 'collected', { upTo: this.#begun, inAll: this.#core.counters.recordsCollected });
+    const { recordsCollected: inAll } = this.#core.counters;
+    if (inAll === this.#told) return;
+    this.#core.log('info', 'collected', { upTo: this.#begun, entries: inAll - this.#told });
+    this.#told = inAll;
   }
 
   #store(): void {
