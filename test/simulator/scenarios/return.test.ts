@@ -146,6 +146,19 @@ test('an old backup, and a copy of it at another host, are recognised: no delete
   for (const node of [b, copy]) expect([...node.aside.kept.keys()]).toContain('only backup');
 });
 
+test('an old backup of a cluster that has deleted nothing since is as good as ever', () => {
+  const { world, nodes } = staged(['a', 'b', 'c'], SHORT_MS);
+  const [a, , c] = nodes as [SimNode, SimNode, SimNode];
+  putNow(a, 'k', 'v', { replicas: 3 });
+  const backup = c.disk.image.clone();
+  world.run(10 * SHORT_MS);
+  c.restore(backup);
+  c.start();
+  expect(world.runUntil(() => c.ready, RETURN_MS)).toBe(true);
+  expectEqual(nodes);
+  expect([world.ledger.faults.outdated, valueAt(c, 'k')]).toEqual([0, 'v']);
+});
+
 test('a whole cluster that was off for longer than any lease resumes, and nobody sets anything aside', () => {
   const { world, nodes } = staged(['a', 'b', 'c'], SHORT_MS);
   const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
