@@ -68,8 +68,14 @@ export class OwnStanding implements Standing {
     return report === undefined || report.proven || report.forgotten >= this.forgotten;
   }
 
-  /** Whether equal vectors promise equal copies: not while one of the two may lack what was forgotten without it. */
+  /**
+   * Whether equal vectors promise equal copies: not while one of the two may lack what was forgotten without it. Whose
+   * name a copy bore, and was asked in its place, may not know yet: it does once its own row is in one table with all.
+   */
   mayCompare(peer: Peer): boolean {
+    const { members, identity } = this.#core;
+    if (peer.membersHash !== members.hash) return false;
+    if (!members.isMember(identity.origin) || !members.isMember(peer.origin)) return false;
     return this.mayPull(peer) && this.mayServe(peer);
   }
 

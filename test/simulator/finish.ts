@@ -28,6 +28,8 @@ const FORGETTING_MS_MAX = 20_000;
 /** Links are back this long after they broke, ms; and what then is sent again is acknowledged after so long. */
 const RELINK_MS_MAX = 15_000;
 const SENT_AGAIN_MS_MAX = 700;
+/** Longest time in which nodes that are left alone write something at every moment, ms. */
+const REST_MS_MAX = 5_000;
 /** Writes that wait for others when the healing comes have been on their way for so long. */
 const WAITED_MS = 300;
 
@@ -268,6 +270,7 @@ export class Finish {
       if (this.#world.scheduler.now > limit) throw new Violation('vectors', surplus(healed)!);
       this.#world.run(POLL_MS);
     }
+    rest(this.#world, healed);
     this.#checkEqual(healed);
   }
 
@@ -317,6 +320,16 @@ export class Finish {
         `a write after healing ended as ${bad === undefined ? 'nothing' : JSON.stringify(bad)}`,
       );
   }
+}
+
+/**
+ * Until nothing is on its way to a disk: between the writing of a batch and the node's hearing of it the two differ.
+ * Garbage is collected at any time.
+ */
+export function rest(world: World, nodes: readonly SimNode[]): void {
+  const isAtRest = ({ core }: SimNode): boolean => core!.queue.tail() === undefined;
+  if (!world.runUntil(() => nodes.every(isAtRest), REST_MS_MAX))
+    throw new Violation('rest', `something is on its way to a disk after ${REST_MS_MAX} ms`);
 }
 
 function vectorOf(node: SimNode): string {

@@ -3,7 +3,7 @@ import { DigestSum } from '../../../src/core/digest-sum.js';
 import { dotOf, isTombstone, stampHexOf } from '../../../src/core/entry.js';
 import { digestEntry } from '../../../src/core/entry-hash.js';
 import type { Row } from '../../../src/core/types.js';
-import { checkDigest } from '../finish.js';
+import { checkDigest, rest } from '../finish.js';
 import type { SimNode } from '../node.js';
 import { expectEqual, issuesOf, putNow, putOp, stage, stampOn, tune, valueAt } from './stage.js';
 
@@ -55,6 +55,16 @@ function filled(names: readonly string[], keys: readonly string[]): SimNode[] {
 const KEYS = Array.from({ length: 12 }, (_, i) => `k${String(i).padStart(2, '0')}`);
 
 describe('members at rest', () => {
+  test('are what the oracle compares with their disks: not in the middle of a batch', () => {
+    const { world, nodes } = stage(['a']);
+    const [a] = nodes as [SimNode];
+    a.write([putOp('k', 'v')], {});
+    for (let i = 0; i < 10_000 && !a.disk.image.rows.has('k'); i++) world.run(0.01);
+    expect(() => checkDigest(a)).toThrow('its disk holds');
+    rest(world, nodes);
+    checkDigest(a);
+  });
+
   test('prove their copies equal, and know since when', () => {
     const nodes = filled(['a', 'b', 'c'], KEYS);
     expect(proved(nodes)).toBe(true);

@@ -28,6 +28,8 @@ function short(names: readonly string[], options: object = {}): Stage {
   return stage(names, { options: { tokenAgeMaxMs: TOKEN_MS, ...options } });
 }
 
+const isProved = (node: SimNode): boolean => node.core!.provedAt !== undefined;
+
 function restartEmpty(world: World, node: SimNode): void {
   node.wipe();
   world.run(500);
@@ -344,6 +346,32 @@ describe('a store that missed a forgetting', () => {
     world.run(FORGETTING_MS);
     expectEqual(nodes);
     for (const node of nodes) for (const origin of vectorOf(node)) expect(membersOf(node)).toContain(origin);
+  });
+
+  test('such a host is not compared before it has heard of the copy, and nobody takes a sound store for a damaged one', () => {
+    // The host says its name again with a beat of its own, somewhere between those of the others.
+    for (const pauseMs of [0, 250, 500, 750]) {
+      const { world, nodes } = short(['a', 'b', 'c']);
+      const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+      putNow(a, 'kept', 'v', { replicas: 3 });
+      c.kill();
+      const copy = world.add({ ...c.settings, address: 'c:2' });
+      copy.disk.replace(c.disk.image.clone());
+      copy.start();
+      expect(world.runUntil(() => copy.ready && copy.core!.linked().length === 2, 20_000)).toBe(true);
+      // Of an origin that the host has never heard of.
+      const ended = originOf(b);
+      putNow(b, 'missed by c', 'v', { replicas: 3 });
+      restartEmpty(world, b);
+      expect(world.runUntil(() => !vectorOf(a).includes(ended), FORGETTING_MS)).toBe(true);
+      copy.kill();
+      world.run(pauseMs);
+      c.start();
+      expectEqual(nodes, 60_000);
+      expect([valueAt(c, 'missed by c'), c.core!.counters.rebuilds]).toEqual(['v', 1]);
+      expect(nodes.map((node) => node.core!.counters.digestMismatches)).toEqual([0, 0, 0]);
+      expect(world.runUntil(() => nodes.every(isProved), 20_000)).toBe(true);
+    }
   });
 
   test('it is filled anew though its only source has damaged records, of which it holds one itself and nobody the other', () => {
