@@ -6,7 +6,7 @@ import { SEALING_MUTANTS } from '../mutants.js';
 import { type Copies, copyWithBugs } from '../mutate.js';
 import type { SimNode } from '../node.js';
 import type { World } from '../world.js';
-import { areEqual, expectEqual, putNow, type Stage, stage, tune, valueAt } from './stage.js';
+import { areEqual, expectEqual, put, putNow, type Stage, stage, tune, valueAt } from './stage.js';
 
 type Build = typeof ReplicaCore;
 
@@ -121,6 +121,31 @@ function losesBelowGap(Core: Build, late: boolean): boolean {
   return valueAt(a, 'only here') !== 'v';
 }
 
+/** Whether an origin is sealed across a gap while the copies change all the time, so that nobody can say they are equal. */
+function sealsUnproved(Core: Build): boolean {
+  const { world, a, b, c } = trio(Core);
+  const { pullGraceMs } = world.options;
+  const origin = originOf(c);
+  putNow(c, 'one', '1', { replicas: 3 });
+  tune(world, { pullGraceMs: NEVER_MS });
+  world.partition([c]);
+  world.run(3_000);
+  putNow(c, 'lost with c', 'v', ALONE);
+  world.healAll();
+  world.run(6_000);
+  putNow(c, 'three', '3', { replicas: 3, timeoutMs: 8_000 });
+  expect([a.core!.written.head(origin), a.core!.written.top(origin)]).toEqual([1, 3]);
+  tune(world, { pullGraceMs });
+  const writeOn = (): void => {
+    put(a, 'busy', 'v');
+    world.scheduler.after(200, writeOn);
+  };
+  writeOn();
+  restartEmpty(world, c);
+  world.run(STEPS_MS);
+  return a.core!.counters.originsSealed + b.core!.counters.originsSealed > 0;
+}
+
 /** Whether what a founder wrote under an origin that it forgot stays with it when it gives way. */
 function keepsToItself(Core: Build): boolean {
   const { world, nodes } = stage(['a', 'b'], { options: { tokenAgeMaxMs: 1_000 }, Core });
@@ -166,6 +191,11 @@ describe('a planted bug is caught', () => {
   test('that forgets an origin before all know its seal', async () => {
     expect(forgetsUnheld(ReplicaCore)).toBe(false);
     expect(forgetsUnheld(await copies.load(SEALING_MUTANTS.unsettled))).toBe(true);
+  }, 60_000);
+
+  test('that seals across a gap though nobody knows whether members differ', async () => {
+    expect(sealsUnproved(ReplicaCore)).toBe(false);
+    expect(sealsUnproved(await copies.load(SEALING_MUTANTS.across))).toBe(true);
   }, 60_000);
 
   test('that raises heads to a seal above a gap', async () => {
