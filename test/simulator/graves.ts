@@ -79,6 +79,9 @@ export class Graves {
       if (this.#world.oracle.horizons.hasLost(member)) continue;
       // A newcomer copies from those that hold it, or are past it.
       if (!isReadyOnDisk(other)) continue;
+      // It may hold the very record above its head, across a gap that its origin was sealed with.
+      const theirs = other.disk.image.rows.get(key);
+      if (theirs !== undefined && compareEntries(theirs, row) >= 0) continue;
       const head = other.disk.image.heads.get(origin);
       // Without a head it was forgotten, or never heard of.
       if (head !== undefined && head < seq)
