@@ -33,7 +33,7 @@ export const WORDS: Readonly<Record<string, Words>> = {
     about:
       'The light client and one daemon on loopback, against Redis, which answers from memory. One at a time, 100 in flight, and 100 keys a call. A bare WebSocket echo of frames as short shows what is left when nothing is looked up at all.',
     limits: [
-      'One get at a time is system calls and wake-ups on each side more than anything else: a third of the client’s and half of the daemon’s processor time is spent in `write` and `writev`. Measured once, medians of single calls in one run: Redis with node-redis 48 µs, a bare WebSocket echo between two Node processes 46 µs, a bare TCP echo 43 µs, a get 61 µs. A Node server that looks nothing up over bare TCP is 1.12 times as fast as Redis by this measure: the bar of 1.2 is out of reach of any. A program that wants one value in less reads a replica within its process.',
+      'One get at a time is system calls and wake-ups on each side more than anything else: a third of the client’s and half of the daemon’s processor time is spent in `write` and `writev`. Measured once, medians of single calls in one run: Redis with node-redis 48 µs, a bare WebSocket echo between two Node processes 46 µs, a bare TCP echo 43 µs, a get 61 µs. A Node server that looks nothing up over bare TCP is 1.12 times as fast as Redis in that one run, so the bar of 1.2 looks out of reach of any server written for Node. A program that wants one value in less reads a replica within its process.',
     ],
   },
   'local-puts': {
