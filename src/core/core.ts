@@ -140,6 +140,8 @@ export interface Core {
   readonly hlc: Hlc;
   readonly taken: VersionVector;
   readonly written: VersionVector;
+  /** What of it survives a loss of power, where the store flushes: reports that others forget deletions by rest on it. */
+  readonly durable: VersionVector;
   readonly queue: WriteQueue;
   readonly acks: Acknowledgements;
   readonly members: MemberTable;
@@ -172,8 +174,8 @@ export interface Core {
   readonly hasDoubtfulClock: boolean;
   /** A number for a scan that nobody else has. */
   nextScan(): number;
-  /** Runs once everything taken in so far is written; at once when it is. */
-  afterWritten(then: () => void): void;
+  /** Runs once everything taken in so far is written, and flushed where the store flushes; at once when it is. */
+  afterDurable(then: () => void): void;
   randomId(): string;
   /** A delay spread evenly over [half, full). */
   jitter(ms: number): number;

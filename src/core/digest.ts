@@ -257,7 +257,7 @@ export class Digest {
 
   /** The node stops in order: the leaves are stored, for the next start. */
   checkpoint(): void {
-    this.#core.afterWritten(() => {
+    this.#core.afterDurable(() => {
       if (!this.isSettled || this.#survey !== undefined || this.#core.identity.phase === 'failed') return;
       const { queue } = this.#core;
       this.#tree.merge();

@@ -415,7 +415,7 @@ export class Heal {
     range.notBefore = core.now.mono;
     if (!message.end) return;
     this.#ranges.delete(range);
-    core.afterWritten(() => range.done(true));
+    core.afterDurable(() => range.done(true));
   }
 
   /** Whether the row that is there was replaced by this one before: a record that was lost uncovers an older one. */
@@ -434,7 +434,7 @@ export class Heal {
 
   #settleOnceWritten(damage: Damage, row: Row | undefined): void {
     damage.decided = true;
-    this.#core.afterWritten(() => {
+    this.#core.afterDurable(() => {
       if (this.#damages.get(damage.key) !== damage) return;
       this.#remove(damage);
       for (const then of damage.waiting) then({ ok: true, row });

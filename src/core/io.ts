@@ -6,7 +6,8 @@
  * synchronous look-up of one row. The node (real clock, ws, LevelDB) and the simulator (virtual time) are the
  * two drivers.
  *
- * Every `persist` is answered by exactly one `persisted` or `persist-failed`; every `open-scan` by `scan-opened`
+ * Every `persist` is answered by exactly one `persisted` or `persist-failed`, and where the store flushes, each
+ * `persisted` is followed by a `flushed` that covers it, or by `persist-failed`; every `open-scan` by `scan-opened`
  * or `scan-failed`, every `read-scan` by `scan-read` or `scan-failed`; every `plan` by `planned`; every `dial` by `link-opened` or
  * `dial-failed`; every opened link by one `link-closed`.
  */
@@ -51,7 +52,11 @@ export type Input =
   /** The queue towards the peer is over its cap (pushes are being dropped), or is drained again. */
   | { readonly type: 'link-congested'; readonly link: LinkId }
   | { readonly type: 'link-drained'; readonly link: LinkId }
+  /** The batch is readable, and survives the end of this process. */
   | { readonly type: 'persisted'; readonly batch: number }
+  /** This batch and all before it survive a loss of power. Only where `config.flushes`. */
+  | { readonly type: 'flushed'; readonly batch: number }
+  /** This batch, or the flush of an earlier one, failed: what is on the disk is unknown. */
   | { readonly type: 'persist-failed'; readonly batch: number; readonly message: string }
   | { readonly type: 'scan-opened'; readonly scan: number; readonly heads: ReadonlyMap<OriginId, number> }
   | {

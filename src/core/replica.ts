@@ -110,6 +110,7 @@ export class ReplicaCore implements Core {
   readonly hlc: Hlc;
   readonly taken = new VersionVector();
   readonly written = new VersionVector();
+  readonly durable = new VersionVector();
   readonly queue: WriteQueue;
   readonly acks: Acknowledgements;
   readonly members = new MemberTable();
@@ -158,7 +159,7 @@ export class ReplicaCore implements Core {
     const { commitRowsMax, commitBytesMax } = config.options;
     // Not by the vector: records of origins that are forgotten are not in it.
     const isEmpty = deps.recovered.heads.size === 0 && deps.recovered.tops.size === 0;
-    this.queue = new WriteQueue(commitRowsMax, commitBytesMax, isEmpty);
+    this.queue = new WriteQueue(commitRowsMax, commitBytesMax, config.flushes, isEmpty);
     this.acks = new Acknowledgements((effect) => this.emit(effect));
     this.detector = new FailureDetector(config.options.beatMs);
     this.sealing = new Sealing(this, {
@@ -401,10 +402,10 @@ export class ReplicaCore implements Core {
     );
   }
 
-  afterWritten(then: () => void): void {
+  afterDurable(then: () => void): void {
     const tail = this.queue.tail();
     if (tail === undefined) then();
-    else tail.whenWritten.push(then);
+    else tail.whenDurable.push(then);
   }
 
   randomId(): string {
@@ -434,6 +435,9 @@ export class ReplicaCore implements Core {
         this.#launch();
         return this.#landed(batch);
       }
+      case 'flushed':
+        for (const batch of this.queue.flushed(input.batch)) this.#durable(batch);
+        return;
       case 'persist-failed':
         return this.#storeFailed(input.message);
       case 'tick':
@@ -653,7 +657,7 @@ export class ReplicaCore implements Core {
       return this.emit({ type: 'removed-member', id, found: false });
     this.members.merge([], [row.origin]);
     this.#gossip.membersChanged({ ...noNews(), removed: [row.origin] });
-    this.afterWritten(() => this.emit({ type: 'removed-member', id, found: true }));
+    this.afterDurable(() => this.emit({ type: 'removed-member', id, found: true }));
   }
 
   #healed(id: number, outcome: Outcome): void {
@@ -707,19 +711,18 @@ export class ReplicaCore implements Core {
   }
 
   #landed(batch: Batch): void {
-    const changed: OriginId[] = [];
-    for (const [origin, head] of batch.heads)
-      if (this.written.raise(origin, head, head)) changed.push(origin);
-    for (const [origin, top] of batch.tops) if (this.written.raise(origin, 0, top)) changed.push(origin);
-    for (const origin of batch.forgets) {
-      this.written.drop(origin);
-      changed.push(origin);
-    }
+    const changed = raise(this.written, batch);
     this.#digest.landed(batch);
     this.#tellChanges(batch);
     this.#replication.landed(batch);
     this.#gossip.changed(changed);
-    for (const then of batch.whenWritten) then();
+    if (!this.config.flushes) this.#durable(batch);
+  }
+
+  #durable(batch: Batch): void {
+    raise(this.durable, batch);
+    if (batch.group !== undefined) this.acks.flushedHere(batch.group, this.config.host);
+    for (const then of batch.whenDurable) then();
   }
 
   #tellChanges(batch: Batch): void {
@@ -761,6 +764,7 @@ export class ReplicaCore implements Core {
   #recover(origin: OriginId, head: number, top: number): void {
     this.taken.raise(origin, head, top);
     this.written.raise(origin, head, top);
+    this.durable.raise(origin, head, top);
   }
 
   /**
@@ -829,4 +833,16 @@ export class ReplicaCore implements Core {
     const minority = this.#minorityIssue();
     if (minority !== undefined) throw new ReadmeshError('NO_MAJORITY', `${minority}: ask another`);
   }
+}
+
+/** Returns the origins that changed. */
+function raise(vector: VersionVector, { heads, tops, forgets }: Batch): OriginId[] {
+  const changed: OriginId[] = [];
+  for (const [origin, head] of heads) if (vector.raise(origin, head, head)) changed.push(origin);
+  for (const [origin, top] of tops) if (vector.raise(origin, 0, top)) changed.push(origin);
+  for (const origin of forgets) {
+    vector.drop(origin);
+    changed.push(origin);
+  }
+  return changed;
 }

@@ -83,7 +83,7 @@ export class Serving {
         ? { above: core.sealing.above(new Map(message.heads)) }
         : { after: message.after, until: message.until };
     // The asker's own row of the member table came just before: it is written before the snapshot is taken.
-    core.afterWritten(() => {
+    core.afterDurable(() => {
       const served = this.#served.get(scan);
       if (served === undefined) return;
       served.tops = core.written.tops();

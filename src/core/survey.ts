@@ -111,7 +111,7 @@ export class Survey {
 
   opened(): void {
     const scan = this.#scan;
-    this.#core.afterWritten(() => {
+    this.#core.afterDurable(() => {
       if (this.#scan !== scan) return;
       this.#opened = true;
       this.poll();
@@ -185,7 +185,7 @@ export class Survey {
 
   #openSlice(): void {
     const { order } = this;
-    this.#core.afterWritten(() => {
+    this.#core.afterDurable(() => {
       if (this.#ended) return;
       const scan = this.#newScan();
       this.#scan = scan;

@@ -157,7 +157,7 @@ async function openLocked(locked: Locked, before?: RunMark): Promise<DataFolder>
       create: isNew,
       flush: locked.flush,
       run,
-      onWritten: (batches) => record.count(batches),
+      onDurable: (batches) => record.count(batches),
       onFailed: () => record.invalidate(),
     });
     if (isNew) completeNew(folder, marker, store);

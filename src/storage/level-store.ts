@@ -2,10 +2,12 @@
  * The store on disk: one LevelDB, opened with care for what LevelDB does not promise.
  *
  * - One batch in flight. LevelDB may apply concurrent batches out of order.
+ * - Batches are flushed after they are written (log-sync.ts), so that they are readable at once. Before one that may
+ *   go into another log all others are flushed: otherwise a loss of power might take an earlier batch alone.
  * - After a failed batch no other one is written until the store is reopened: LevelDB would accept it, and lose
  *   it at the next opening.
  * - Every row bears a checksum of its own, since LevelDB's are not verified on reads.
- * - A new log's name is flushed together with the batch (folder-sync.ts).
+ * - A new log's name is flushed together with its batches (folder-sync.ts).
  * - The database is only created where the caller says that there was none (data-folder.ts).
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -21,6 +23,7 @@ import { LevelBatch } from './level-batch.js';
 import { LevelBytes } from './level-bytes.js';
 import { type Db, EntryCursor, LevelSnapshot, readHeads, readSealed, readTops } from './level-cursors.js';
 import { LevelScrub } from './level-scrub.js';
+import { LogSync } from './log-sync.js';
 import {
   decodeHlc,
   decodeRun,
@@ -73,13 +76,13 @@ export interface LevelStoreOptions {
   readonly location: string;
   /** Whether to make the database when there is none. True only if none is expected to be there. */
   readonly create: boolean;
-  /** Whether each batch is flushed to stable storage before `write` resolves. */
+  /** Whether `flush` flushes what was written to stable storage. */
   readonly flush: boolean;
   /** Random name of this opening, 16 hex digits; kept in the database with the number of batches written. */
   readonly run: string;
-  /** Called after each batch that was written, with their number since opening, before `write` resolves. */
-  readonly onWritten?: (batches: number) => void;
-  /** Called once, when a batch failed, before `write` rejects. */
+  /** With the number of batches since opening that may be acknowledged: flushed ones, where they are flushed. */
+  readonly onDurable?: (batches: number) => void;
+  /** Called once, when a batch or a flush failed, before that rejects. */
   readonly onFailed?: () => void;
 }
 
@@ -91,9 +94,14 @@ export class LevelStore implements Store {
   readonly #db: Db;
   readonly #options: LevelStoreOptions;
   readonly #folder: FolderSync;
+  readonly #logs: LogSync;
   readonly #reclaim: Reclaim;
   #lookups = 0;
   #batches = 0;
+  #flushed = 0;
+  #flushing: Promise<void> | undefined;
+  /** What LevelDB's write buffer may hold by now, bytes; it begins a new log when that is full. */
+  #buffered = 0;
   #prepared: Prepared | undefined;
   #inFlight: Promise<void> | undefined;
   #failure: ReadmeshError | undefined;
@@ -103,12 +111,22 @@ export class LevelStore implements Store {
     db: Db,
     options: LevelStoreOptions,
     folder: FolderSync,
+    logs: LogSync,
     found: { recovered: Recovered; run: RunMark | undefined },
   ) {
     this.#db = db;
     this.#options = options;
     this.#folder = folder;
-    this.#reclaim = new Reclaim(db, () => this.#lookups);
+    this.#logs = logs;
+    this.#reclaim = new Reclaim(
+      db,
+      () => this.#lookups,
+      async () => {
+        // Whether it failed is its writer's affair.
+        await this.#inFlight?.catch(() => undefined);
+        await this.flush();
+      },
+    );
     this.flushes = options.flush;
     this.recovered = found.recovered;
     this.previousRun = found.run;
@@ -129,6 +147,7 @@ export class LevelStore implements Store {
       throw openFailure(options.location, error);
     }
     let folder: FolderSync | undefined;
+    let logs: LogSync | undefined;
     try {
       db.getSync(PRIMER);
       const found = await recover(db);
@@ -137,8 +156,10 @@ export class LevelStore implements Store {
         sync: true,
       } as object);
       syncFolder(options.location);
-      return new LevelStore(db, options, folder, found);
+      logs = new LogSync(options.location);
+      return new LevelStore(db, options, folder, logs, found);
     } catch (error) {
+      logs?.close();
       folder?.close();
       await db.close();
       if (isReadmeshError(error) && error.code === 'DAMAGED')
@@ -226,20 +247,57 @@ export class LevelStore implements Store {
     try {
       // What is built is given to LevelDB in this very turn: thousands of callbacks may come before the next.
       const built = this.#takeBuilt(batch) ?? (await this.#takePrepared(batch));
+      if (this.#mayChangeLogs()) await this.flush();
       try {
-        await built.write({ nonce: this.#options.run, batches: this.#batches + 1 }, this.flushes);
-        if (this.flushes) await this.#folder.flush();
+        await built.write({ nonce: this.#options.run, batches: this.#batches + 1 });
+        if (this.flushes) this.#buffered = built.memory + (this.#logs.written() ? 0 : this.#buffered);
         else this.#folder.check();
       } catch (error) {
-        this.#failure = writeFailure(this.#options.location, error);
-        this.#options.onFailed?.();
-        throw this.#failure;
+        throw this.#fail(error);
       }
+      if (this.#failure !== undefined) throw this.#failure;
       this.#batches++;
-      this.#options.onWritten?.(this.#batches);
+      if (!this.flushes) this.#options.onDurable?.(this.#batches);
     } finally {
       this.#inFlight = undefined;
     }
+  }
+
+  /** Whether the next batch may go into another log than ones that are not flushed yet. */
+  #mayChangeLogs(): boolean {
+    return this.#buffered > LEVEL_OPTIONS.writeBufferSize || this.#reclaim.isMerging;
+  }
+
+  async flush(): Promise<void> {
+    const upTo = this.#batches;
+    while (this.flushes && this.#flushed < upTo) {
+      if (this.#failure !== undefined) throw this.#failure;
+      this.#flushing ??= this.#flushOnce().finally(() => {
+        this.#flushing = undefined;
+      });
+      await this.#flushing;
+    }
+  }
+
+  async #flushOnce(): Promise<void> {
+    const upTo = this.#batches;
+    try {
+      await this.#logs.flush();
+      await this.#folder.flush();
+    } catch (error) {
+      throw this.#fail(error);
+    }
+    if (this.#failure !== undefined) throw this.#failure;
+    this.#flushed = upTo;
+    this.#options.onDurable?.(upTo);
+  }
+
+  #fail(error: unknown): ReadmeshError {
+    if (this.#failure === undefined) {
+      this.#failure = writeFailure(this.#options.location, error);
+      this.#options.onFailed?.();
+    }
+    return this.#failure;
   }
 
   #takeBuilt(batch: StoreBatch): LevelBatch | undefined {
@@ -321,7 +379,7 @@ export class LevelStore implements Store {
     return new EntryCursor(this.#db, range);
   }
 
-  /** Waits for the batch in flight. Open snapshots and cursors end with CLOSED. */
+  /** Waits for the batch in flight, and flushes. Open snapshots and cursors end with CLOSED. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -332,8 +390,13 @@ export class LevelStore implements Store {
     await this.#inFlight?.catch(() => undefined);
     await this.#reclaim.close();
     await this.#discard(this.#prepared);
-    await this.#db.close();
-    this.#folder.close();
+    try {
+      if (this.#failure === undefined) await this.flush();
+    } finally {
+      await this.#db.close();
+      this.#logs.close();
+      this.#folder.close();
+    }
   }
 }
 

@@ -22,15 +22,19 @@ const PUT_OFF_MAX = 300;
 export class Reclaim {
   readonly #db: Db;
   readonly #lookups: () => number;
+  readonly #beforeMerge: () => Promise<void>;
   #ranges: Span[] = [];
   #running: Promise<void> | undefined;
   #closed = false;
   #wake: (() => void) | undefined;
+  /** LevelDB may begin a new log at any moment. */
+  isMerging = false;
 
-  /** `lookups`: how many there were so far. */
-  constructor(db: Db, lookups: () => number) {
+  /** `lookups`: how many there were so far. `beforeMerge`: whoever writes has seen `isMerging`. */
+  constructor(db: Db, lookups: () => number, beforeMerge: () => Promise<void>) {
     this.#db = db;
     this.#lookups = lookups;
+    this.#beforeMerge = beforeMerge;
   }
 
   add(ranges: readonly Span[]): void {
@@ -71,7 +75,13 @@ export class Reclaim {
       await this.#pause();
     }
     if (this.#closed) return;
-    await this.#db.compactRange(from, to);
+    this.isMerging = true;
+    try {
+      await this.#beforeMerge();
+      await this.#db.compactRange(from, to);
+    } finally {
+      this.isMerging = false;
+    }
   }
 
   /** The whole dot index, cut where an origin has had so many writes. */

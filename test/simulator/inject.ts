@@ -143,7 +143,7 @@ export class Injector {
     // No two disks may be empty at once (`#mayLose`).
     const isLast = this.#nodes.some((other) => other !== node && (clusterOnDisk(other) ?? '') === '');
     if (isLast && node.disk.mayBeEmptied) node.disk.writeBack();
-    if (node.powerCut() > 0) this.#mattered('lostTail');
+    if (node.powerCut() > 0) this.#mattered(node.disk.flushes ? 'unflushedTail' : 'lostTail');
     if (links > 0) this.#mattered('powerCut');
     this.#end(event, () => this.#start(node));
   }

@@ -229,6 +229,7 @@ export class Oracle {
           }
           if (message.flushed && !node.disk.flushes)
             throw new Violation('written', `${node.name} claims to flush`);
+          if (message.flushed) mustHaveFlushed(node, push);
         }
     }
   }
@@ -485,13 +486,14 @@ export class Oracle {
       const hosts = new Set<string>();
       for (const other of this.#world.nodes) {
         const { disk } = other;
-        if ((fsync && !disk.flushes) || !covers(disk.image.rows.get(key), stamp)) continue;
+        if (fsync && !disk.flushes) continue;
+        if (!covers((fsync ? disk.durable : disk.image).rows.get(key), stamp)) continue;
         hosts.add(other.host);
         if (this.damaged.has(other)) obligation.lost.add(other.host);
       }
       for (const lost of this.#lostDisks) {
-        if (lost.at < write.issuedAt || hosts.has(lost.host) || !covers(lost.image.rows.get(key), stamp))
-          continue;
+        if (lost.at < write.issuedAt || hosts.has(lost.host)) continue;
+        if ((fsync && !lost.flushedToo) || !covers(lost.image.rows.get(key), stamp)) continue;
         hosts.add(lost.host);
         obligation.lost.add(lost.host);
       }
@@ -512,6 +514,17 @@ function mustHold(node: SimNode, key: string, held: Row | undefined, row: Row, d
   if (held === undefined && node.world.oracle.graves.covers(key, row)) return;
   if (held === undefined || compareEntries(held, row) < 0)
     throw new Violation('written', `${node.name} ${does} ${key} ${show(row)} before it holds it`);
+}
+
+/** Whoever says that a frame is flushed has all of it, or what superseded it, where no loss of power takes it. */
+function mustHaveFlushed({ name, disk, world }: SimNode, push: Push): void {
+  for (let i = 0; i < push.keys.length; i++) {
+    const key = push.keys[i]!;
+    const flushed = disk.durable.rows.get(key);
+    if (flushed === undefined && world.oracle.graves.covers(key, push.rows[i]!)) continue;
+    if (flushed === undefined || compareEntries(flushed, push.rows[i]!) < 0)
+      throw new Violation('written', `${name} acknowledges ${key} as flushed, and it is not`);
+  }
 }
 
 function covers(row: Row | undefined, stamp: StampHex): boolean {

@@ -259,7 +259,8 @@ describe('LevelDB store', () => {
       await reopened({ flush, onFailed: () => failures++ });
       await store.write(puts(ORIGIN_A, 1, ['a']));
       renameSync(location, `${location}.gone`);
-      await expect(store.write(puts(ORIGIN_A, 2, ['b']))).rejects.toMatchObject({ code: 'STORE_FAILED' });
+      const next = store.write(puts(ORIGIN_A, 2, ['b'])).then(() => store.flush());
+      await expect(next).rejects.toMatchObject({ code: 'STORE_FAILED' });
       renameSync(`${location}.gone`, location);
       await expect(store.write(puts(ORIGIN_A, 2, ['b']))).rejects.toMatchObject({ code: 'STORE_FAILED' });
       expect(failures).toBe(1);
@@ -270,13 +271,28 @@ describe('LevelDB store', () => {
   it('the mark of an opening counts its batches and is found by the next one', async () => {
     const counted: number[] = [];
     expect(store.previousRun).toBeUndefined();
-    await reopened({ run: 'aaaaaaaaaaaaaaaa', onWritten: (batches) => counted.push(batches) });
+    await reopened({ run: 'aaaaaaaaaaaaaaaa', onDurable: (batches) => counted.push(batches) });
     expect(store.previousRun).toEqual({ nonce: RUN, batches: 0 });
     await store.write(puts(ORIGIN_A, 1, ['a']));
     await store.write(puts(ORIGIN_A, 2, ['b']));
     await reopened();
     expect(counted).toEqual([1, 2]);
     expect(store.previousRun).toEqual({ nonce: 'aaaaaaaaaaaaaaaa', batches: 2 });
+  });
+
+  it('a store that flushes counts a batch once it is flushed, and it is readable before', async () => {
+    const counted: number[] = [];
+    await reopened({ flush: true, onDurable: (batches) => counted.push(batches) });
+    await store.write(puts(ORIGIN_A, 1, ['a']));
+    await store.write(puts(ORIGIN_A, 2, ['b']));
+    expect(store.getRow('b')).toBeDefined();
+    expect(counted).toEqual([]);
+    await store.flush();
+    await store.flush();
+    expect(counted).toEqual([2]);
+    await store.write(puts(ORIGIN_A, 3, ['c']));
+    await store.close();
+    expect(counted).toEqual([2, 3]);
   });
 
   it('a batch of thousands of rows lets the event loop turn every hundred rows', async () => {
