@@ -325,6 +325,31 @@ describe('disks', () => {
     for (let i = 0; i < 10; i++) expect(valueAt(b, `k${i}`)).toBe('after');
   });
 
+  test('a power cut takes what was written and not flushed: others may have it, nobody was promised it', () => {
+    const { world, nodes } = stage(['a', 'b', 'c']);
+    const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+    const origin = originOf(a);
+    a.diskFaults.slowMs = 400;
+    const write = put(a, 'k', 'seen', { replicas: 3 });
+    expect(world.runUntil(() => valueAt(b, 'k') === 'seen', 5_000)).toBe(true);
+    expect([valueAt(a, 'k'), a.disk.unflushed > 0, write.result]).toEqual(['seen', true, undefined]);
+    expect(a.powerCut(0)).toBeGreaterThan(0);
+    expect([valueAt(a, 'k'), write.result]).toEqual([undefined, { ok: false, code: 'KILLED' }]);
+    // Only its own host had flushed it here.
+    const alone = put(b, 'mine', 'v', ALONE);
+    expect(world.runUntil(() => b.disk.unflushed > 0, 5_000)).toBe(true);
+    world.partition([b]);
+    expect(b.powerCut(0)).toBeGreaterThan(0);
+    expect(alone.result).toEqual({ ok: false, code: 'KILLED' });
+    a.diskFaults.slowMs = 0;
+    world.healAll();
+    a.start();
+    b.start();
+    expectEqual([a, b, c]);
+    expect(originOf(a)).not.toBe(origin);
+    expect([valueAt(a, 'k'), valueAt(c, 'k'), valueAt(c, 'mine')]).toEqual(['seen', 'seen', undefined]);
+  });
+
   test('a node that is killed before it could store its new origin does not fall back on the old one', () => {
     const { world, nodes } = stage(['a', 'b'], { node: { flushes: false } });
     const [a, b] = nodes as [SimNode, SimNode];
