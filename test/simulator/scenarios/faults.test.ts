@@ -335,13 +335,15 @@ describe('disks', () => {
     expect([valueAt(a, 'k'), a.disk.unflushed > 0, write.result]).toEqual(['seen', true, undefined]);
     expect(a.powerCut(0)).toBeGreaterThan(0);
     expect([valueAt(a, 'k'), write.result]).toEqual([undefined, { ok: false, code: 'KILLED' }]);
-    // Only its own host had flushed it here.
-    const alone = put(b, 'mine', 'v', ALONE);
-    expect(world.runUntil(() => b.disk.unflushed > 0, 5_000)).toBe(true);
+    // One that nobody else has is gone with it.
     world.partition([b]);
+    b.diskFaults.slowMs = 400;
+    const alone = put(b, 'mine', 'v', ALONE);
+    expect(world.runUntil(() => valueAt(b, 'mine') === 'v', 5_000)).toBe(true);
     expect(b.powerCut(0)).toBeGreaterThan(0);
     expect(alone.result).toEqual({ ok: false, code: 'KILLED' });
     a.diskFaults.slowMs = 0;
+    b.diskFaults.slowMs = 0;
     world.healAll();
     a.start();
     b.start();
