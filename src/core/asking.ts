@@ -138,7 +138,7 @@ export class Asking {
       return purpose.completed(asked, chunk);
     }
     this.#unwritten += bytes;
-    core.afterDurable(() => {
+    core.afterWritten(() => {
       this.#unwritten -= bytes;
       asked.written += 1;
       asked.progressAt = core.now.mono;

@@ -230,7 +230,7 @@ export class Bootstrap implements Purpose {
     this.#storeRange(range);
     this.#count(asked.peer, chunk.keys.length, bytes);
     const { after } = range;
-    this.#core.afterDurable(() => {
+    this.#core.afterWritten(() => {
       range.written = after;
       range.isWritten = chunk.last;
     });

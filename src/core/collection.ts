@@ -258,7 +258,7 @@ export class Collection {
     counters.recordsCollected += removals.length;
     this.#removed += removals.length;
     this.#busy = true;
-    this.#core.afterDurable(() => this.#soon());
+    this.#core.afterWritten(() => this.#soon());
   }
 
   /** All that was found in the span is removed. */

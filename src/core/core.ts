@@ -174,7 +174,9 @@ export interface Core {
   readonly hasDoubtfulClock: boolean;
   /** A number for a scan that nobody else has. */
   nextScan(): number;
-  /** Runs once everything taken in so far is written, and flushed where the store flushes; at once when it is. */
+  /** Runs once everything taken in so far is written, which look-ups and scans then find; at once when it is. */
+  afterWritten(then: () => void): void;
+  /** Runs once it is flushed, too, where the store flushes: for what must not be taken back. */
   afterDurable(then: () => void): void;
   randomId(): string;
   /** A delay spread evenly over [half, full). */

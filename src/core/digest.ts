@@ -257,7 +257,7 @@ export class Digest {
 
   /** The node stops in order: the leaves are stored, for the next start. */
   checkpoint(): void {
-    this.#core.afterDurable(() => {
+    this.#core.afterWritten(() => {
       if (!this.isSettled || this.#survey !== undefined || this.#core.identity.phase === 'failed') return;
       const { queue } = this.#core;
       this.#tree.merge();
@@ -383,7 +383,7 @@ export class Digest {
       timers.atMost('digest', now.mono + RECHECK_MS);
       break;
     }
-    const rested = queue.tail() === undefined && now.mono >= this.#growthDueAt;
+    const rested = queue.last() === undefined && now.mono >= this.#growthDueAt;
     const urgent = now.mono >= this.#urgentFrom;
     for (const leaf of this.#grown) {
       if (leaf.count <= LEAF_KEYS_MAX || this.#tree.leafAt(leaf.after) !== leaf) {

@@ -39,7 +39,7 @@ export class HealAnswers {
     const core = this.#core;
     if (!this.#isOurs(peer)) return this.#refuse(peer, message.request);
     // Whatever the asker pushed before it asked is then written, and its heads are likely to be covered.
-    core.afterDurable(() => {
+    core.afterWritten(() => {
       const keys: string[] = [];
       const rows: Row[] = [];
       const absent: string[] = [];
@@ -68,7 +68,7 @@ export class HealAnswers {
       return this.#refuse(peer, message.request);
     const scan = core.nextScan();
     this.#served.set(scan, { peer, request: message.request, heads: new Map() });
-    core.afterDurable(() => {
+    core.afterWritten(() => {
       if (!this.#served.has(scan)) return;
       const { after, until } = message;
       core.emit({ type: 'open-scan', scan, what: { after, until } });

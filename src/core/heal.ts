@@ -217,7 +217,9 @@ export class Heal {
   /** A record that wins over whatever was lost is on its way to the disk, in this batch if it was not before. */
   replaced(key: string, row: Row, batch?: Batch): void {
     const damage = this.#damages.get(key);
-    if (damage === undefined || damage.decided) return;
+    if (damage === undefined) return;
+    // In the batch of the healed record, perhaps, of which nothing then says that it replaced what was lost.
+    if (damage.decided) return this.#dropDots(damage, row);
     if (damage.lost) {
       this.#core.counters.damageHealed += 1;
       batch?.mended.set(key, undefined);
@@ -415,7 +417,7 @@ export class Heal {
     range.notBefore = core.now.mono;
     if (!message.end) return;
     this.#ranges.delete(range);
-    core.afterDurable(() => range.done(true));
+    core.afterWritten(() => range.done(true));
   }
 
   /** Whether the row that is there was replaced by this one before: a record that was lost uncovers an older one. */
@@ -434,7 +436,7 @@ export class Heal {
 
   #settleOnceWritten(damage: Damage, row: Row | undefined): void {
     damage.decided = true;
-    this.#core.afterDurable(() => {
+    this.#core.afterWritten(() => {
       if (this.#damages.get(damage.key) !== damage) return;
       this.#remove(damage);
       for (const then of damage.waiting) then({ ok: true, row });

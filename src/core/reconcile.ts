@@ -494,7 +494,7 @@ export class Reconcile {
       counters.recordsRepaired += counters.recordsApplied - before;
       const got = new Set(answer.keys);
       const rest = answer.keys.length === 0 ? [] : keys.filter((key) => !got.has(key));
-      this.#core.afterDurable(() => this.#fetch(run, rest));
+      this.#core.afterWritten(() => this.#fetch(run, rest));
     });
   }
 

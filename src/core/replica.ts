@@ -402,10 +402,16 @@ export class ReplicaCore implements Core {
     );
   }
 
+  afterWritten(then: () => void): void {
+    const last = this.queue.lastUnwritten();
+    if (last === undefined) then();
+    else last.whenWritten.push(then);
+  }
+
   afterDurable(then: () => void): void {
-    const tail = this.queue.tail();
-    if (tail === undefined) then();
-    else tail.whenDurable.push(then);
+    const last = this.queue.last();
+    if (last === undefined) then();
+    else last.whenDurable.push(then);
   }
 
   randomId(): string {
@@ -716,6 +722,7 @@ export class ReplicaCore implements Core {
     this.#tellChanges(batch);
     this.#replication.landed(batch);
     this.#gossip.changed(changed);
+    for (const then of batch.whenWritten) then();
     if (!this.config.flushes) this.#durable(batch);
   }
 

@@ -79,7 +79,7 @@ export class Sessions {
     this.#asking.onChunk(peer, chunk);
     if (!chunk.last) return;
     this.evaluate();
-    this.#core.afterDurable(() => this.evaluate());
+    this.#core.afterWritten(() => this.evaluate());
   }
 
   onChunkAck(peer: Peer, message: ChunkAck): void {

@@ -111,7 +111,7 @@ export class Survey {
 
   opened(): void {
     const scan = this.#scan;
-    this.#core.afterDurable(() => {
+    this.#core.afterWritten(() => {
       if (this.#scan !== scan) return;
       this.#opened = true;
       this.poll();
@@ -185,7 +185,7 @@ export class Survey {
 
   #openSlice(): void {
     const { order } = this;
-    this.#core.afterDurable(() => {
+    this.#core.afterWritten(() => {
       if (this.#ended) return;
       const scan = this.#newScan();
       this.#scan = scan;

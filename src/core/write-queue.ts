@@ -12,7 +12,7 @@
  * and a node that lost a tail goes on under a new origin. What was promised has to wait: acknowledgements, and
  * whatever asked for `whenDurable`.
  *
- * What waits for a batch stands in the batch itself: its `writes` and its `whenDurable`. Waiting for "all that was
+ * What waits for a batch stands in the batch itself: its `writes`, its `whenWritten` and `whenDurable`. Waiting for "all that was
  * taken in so far" is waiting for the last batch, since batches are written and flushed
  * in order. Nothing else keeps a table of batches, for the reason that request-table.ts gives: with each table that
  * is rebuilt all that stood in the former ones would live on until the next full collection.
@@ -70,7 +70,9 @@ export class Batch implements StoreBatch {
   collects = false;
   /** Hosts that hold its writes, if any of them waits for that. */
   group: Group | undefined;
-  /** Run in order once the batch is written, and flushed where the store flushes. Dropped when it failed. */
+  /** Run in order once the batch is written. Dropped when it failed. */
+  readonly whenWritten: (() => void)[] = [];
+  /** Run in order once it is flushed, too, where the store flushes. Dropped when that failed. */
   readonly whenDurable: (() => void)[] = [];
 
   constructor(id: number) {
@@ -139,9 +141,14 @@ export class WriteQueue {
     this.#open = undefined;
   }
 
+  /** The batch with which all that was taken in so far is written; undefined: it is already. */
+  lastUnwritten(): Batch | undefined {
+    return this.#waiting.at(-1) ?? this.#inFlight;
+  }
+
   /** The batch with which all that was taken in so far is durable; undefined: it is already. */
-  tail(): Batch | undefined {
-    return this.#waiting.at(-1) ?? this.#inFlight ?? this.#unflushed.at(-1);
+  last(): Batch | undefined {
+    return this.lastUnwritten() ?? this.#unflushed.at(-1);
   }
 
   /** Nothing is on its way that changes entries or the vector: at most small records of the node. */

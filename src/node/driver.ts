@@ -174,7 +174,7 @@ export class Driver {
   /** Waits (bounded) until nothing is on its way to disk. */
   async written(timeoutMs: number): Promise<void> {
     const until = performance.now() + timeoutMs;
-    while (performance.now() < until && this.core.queue.tail() !== undefined) await delay(1);
+    while (performance.now() < until && this.core.queue.last() !== undefined) await delay(1);
   }
 
   /** Takes no more writes; waits (bounded) until nothing is on its way to disk and every write is answered. */

@@ -139,7 +139,11 @@ export class Image {
 
   /** Every dot row names its entry, and every entry has its dot row. */
   inconsistency(): string | undefined {
-    if (this.dots.size !== this.rows.size) return `${this.dots.size} dots for ${this.rows.size} entries`;
+    for (const [dot, key] of this.dots) {
+      const row = this.rows.get(key);
+      if (row === undefined || dotKey(originOf(row), seqOf(row)) !== dot)
+        return `dot ${dot} is of no entry ${key}`;
+    }
     for (const [key, row] of this.rows)
       if (this.dots.get(dotKey(originOf(row), seqOf(row))) !== key) return `entry ${key} has no dot row`;
     return undefined;

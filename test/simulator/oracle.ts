@@ -158,9 +158,12 @@ export class Oracle {
       )
         throw new Violation('dots', `${node.name} replaces ${key} ${show(old)}, but names another dot`);
     }
-    for (const drop of batch.drops ?? [])
-      if ('key' in drop && !batch.rows.has(drop.key) && image.rows.has(drop.key))
+    for (const drop of batch.drops ?? []) {
+      if (!('key' in drop) || batch.rows.has(drop.key)) continue;
+      const lost = image.flipped.get(drop.key) ?? image.rows.get(drop.key);
+      if (lost !== undefined && !this.graves.covers(drop.key, lost))
         throw new Violation('lost', `${node.name} gives up its record of ${drop.key}, which peers have`);
+    }
     this.#checkStamps(node, fresh);
     const before = new Map<OriginId, number>();
     for (const [origin] of batch.heads) before.set(origin, image.heads.get(origin) ?? 0);

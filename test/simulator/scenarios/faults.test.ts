@@ -195,6 +195,23 @@ describe('disks', () => {
     expect([valueAt(c, 'k'), valueAt(b, 'j')]).toEqual(['newer', 'lost']);
   });
 
+  test('a write in the batch of a record that was just healed leaves no row in the dot index for the lost one', () => {
+    const { world, nodes } = stage(['a', 'b']);
+    const [a, b] = nodes as [SimNode, SimNode];
+    putNow(a, 'k', 'lost', { replicas: 2 });
+    world.oracle.diskDamaged(b);
+    b.disk.flip('k', 300);
+    b.diskFaults.slowMs = 1_000;
+    put(b, 'in flight', 'v');
+    b.heal('k');
+    expect(world.runUntil(() => b.core!.counters.damageHealed === 1, 5_000)).toBe(true);
+    expect(b.core!.queue.pending('k')).toBeDefined();
+    put(b, 'k', 'newer');
+    b.diskFaults.slowMs = 0;
+    expectEqual([a, b]);
+    expect([valueAt(a, 'k'), b.disk.image.inconsistency()]).toEqual(['newer', undefined]);
+  });
+
   test.each(['pushed', 'caught up with'] as const)(
     'an older record that is %s late waits for the healing of its key, heads unmoved, and does not win',
     (how) => expect(takesLateOne(ReplicaCore, how)).toBe(false),
