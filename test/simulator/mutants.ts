@@ -40,8 +40,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   mutant(
     'acknowledges a frame as flushed once it is written',
-    'core/replica.ts',
-    'if (!this.config.flushes) this.#durable(batch);',
+    'core/commit.ts',
+    'if (!core.config.flushes) this.#durable(batch);',
     'this.#durable(batch);',
   ),
   mutant(
@@ -108,7 +108,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   mutant(
     'does not store the clock',
-    'core/replica.ts',
+    'core/commit.ts',
     'batch.hlc = { ms, counter };\n    this.#storedHlc = batch.hlc;',
     'this.#storedHlc = { ms, counter };',
   ),
@@ -228,8 +228,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'goes on writing after a failed batch',
     edits: [
       {
-        file: 'core/replica.ts',
-        find: "if (this.identity.phase === 'failed') return;\n    const batch",
+        file: 'core/commit.ts',
+        find: "if (identity.phase === 'failed') return;\n    const batch",
         replace: 'const batch',
       },
       {
