@@ -11,7 +11,7 @@ import { Cache, type CacheStats } from '../cache.js';
 import { assertKey, expiresAtOf, isTombstone, KIND_REGISTER, kindOf, utf8Length } from '../core/entry.js';
 import { isExpired, isVisible } from '../core/expiry.js';
 import { DAMAGED } from '../core/heal.js';
-import type { Row } from '../core/types.js';
+import type { Records, Row } from '../core/types.js';
 import { EncodedCache, type EncodedCacheStats } from '../encoded-cache.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import type { CoreOptions } from '../options.js';
@@ -255,24 +255,28 @@ function settled<T>(found: (T | Promise<T>)[]): T[] | Promise<T[]> {
 
 class LiveScan implements RowScan {
   readonly #cursor: RowCursor;
-  readonly #clockMs: () => number;
+  readonly #isLive: (row: Row) => boolean;
   readonly #healer: Healer;
   #left: number;
 
   constructor(cursor: RowCursor, limit: number, clockMs: () => number, healer: Healer) {
     this.#cursor = cursor;
     this.#left = limit;
-    this.#clockMs = clockMs;
+    this.#isLive = (row) => isVisible(row, clockMs);
     this.#healer = healer;
   }
 
-  async next(rowsMax: number): Promise<{ keys: readonly string[]; rows: readonly Row[] }> {
+  async next(rowsMax: number): Promise<Records> {
     const wanted = Math.min(rowsMax, this.#left);
     while (wanted > 0) {
-      const page = await this.#page(wanted);
+      let page: Records;
+      try {
+        page = await this.#cursor.next(wanted, SCAN_BYTES);
+      } catch (error) {
+        page = await this.#healed(error);
+      }
       if (page.keys.length === 0) break;
-      const isLive = (row: Row): boolean => isVisible(row, this.#clockMs);
-      const live = page.rows.every(isLive) ? page : onlyThose(page, isLive);
+      const live = page.rows.every(this.#isLive) ? page : onlyThose(page, this.#isLive);
       if (live.keys.length === 0) continue;
       this.#left -= live.keys.length;
       return live;
@@ -284,30 +288,23 @@ class LiveScan implements RowScan {
     return this.#cursor.close();
   }
 
-  /** Rows in order; a damaged one as a peer has it. */
-  async #page(rowsMax: number): Promise<{ keys: readonly string[]; rows: readonly Row[] }> {
-    try {
-      return await this.#cursor.next(rowsMax, SCAN_BYTES);
-    } catch (error) {
-      if (!isReadmeshError(error) || error.code !== 'DAMAGED') throw error;
-      const { key } = error.details;
-      if (typeof key !== 'string') {
-        this.#healer.onUnreadable();
-        throw error;
-      }
-      const row = await this.#healer.heal(key);
-      if (row !== undefined) return { keys: [key], rows: [row] };
-      // Nobody knows this key: it is a damaged one's, and which keys are missing in its place cannot be told here.
+  /** A damaged row as a peer has it. Throws what no peer can help with. */
+  async #healed(error: unknown): Promise<Records> {
+    if (!isReadmeshError(error) || error.code !== 'DAMAGED') throw error;
+    const { key } = error.details;
+    if (typeof key !== 'string') {
       this.#healer.onUnreadable();
       throw error;
     }
+    const row = await this.#healer.heal(key);
+    if (row !== undefined) return { keys: [key], rows: [row] };
+    // Nobody knows this key: it is a damaged one's, and which keys are missing in its place cannot be told here.
+    this.#healer.onUnreadable();
+    throw error;
   }
 }
 
-function onlyThose(
-  page: { keys: readonly string[]; rows: readonly Row[] },
-  isLive: (row: Row) => boolean,
-): { keys: string[]; rows: Row[] } {
+function onlyThose(page: Records, isLive: (row: Row) => boolean): Records {
   const keys: string[] = [];
   const rows: Row[] = [];
   for (let i = 0; i < page.keys.length; i++) {
