@@ -10,7 +10,6 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ClassicLevel } from 'classic-level';
-import { isIntact } from '../checksum.js';
 import { dotOf, isWhole, KEY_BYTES_MAX, utf8Length } from '../core/entry.js';
 import type { BatchRow, Dot, Recovered, Row, StoreBatch } from '../core/types.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
@@ -30,6 +29,7 @@ import {
   encodeHlc,
   encodeRun,
   HEAD,
+  LookupKey,
   META,
   META_HLC,
   META_RUN,
@@ -61,10 +61,13 @@ export const LEVEL_OPTIONS = {
 /** Rows put into a batch, or read one by one, between two turns of the event loop: about half a millisecond. */
 const SLICE_ROWS = 100;
 
+/** A look-up by bytes: the key need not be put together as a string first, to be encoded after. */
+const BY_BYTES = { keyEncoding: 'view', valueEncoding: 'view' } as const;
+
 /**
- * LevelDB's binding copies the key of a `getSync` into a buffer that it grows only when a key fills it to the
- * last byte; a multi-byte character across the end is cut off and another key's record returned. One look-up of
- * a key longer than any of ours makes the buffer too large for that ever to happen.
+ * LevelDB's binding copies a key that `getSync` is given as a string into a buffer that it grows only when a key
+ * fills it to the last byte; a multi-byte character across the end is cut off and another key's record returned.
+ * One look-up of a key longer than any of ours makes the buffer too large for that ever to happen.
  */
 const PRIMER = 'p'.repeat(4 * KEY_BYTES_MAX);
 
@@ -92,6 +95,7 @@ export class LevelStore implements Store {
   readonly #options: LevelStoreOptions;
   readonly #folder: FolderSync;
   readonly #reclaim: Reclaim;
+  readonly #lookupKey = new LookupKey();
   #lookups = 0;
   #batches = 0;
   #prepared: Prepared | undefined;
@@ -158,16 +162,16 @@ export class LevelStore implements Store {
   }
 
   getRow(key: string): Row | undefined {
-    // No longer key is ever stored, and the primed buffer holds none much longer.
+    // No longer key is ever stored, and there is no room for one.
     if (key.length > KEY_BYTES_MAX) return undefined;
     this.#lookups += 1;
     let row: Row | undefined;
     try {
-      row = this.#db.getSync(ENTRY + key);
+      row = this.#db.getSync<Uint8Array, Uint8Array>(this.#lookupKey.lay(key), BY_BYTES);
     } catch (error) {
       throw readFailure(this.#options.location, error, key);
     }
-    if (row === undefined || isIntact(key, row)) return row;
+    if (row === undefined || this.#lookupKey.isOf(row)) return row;
     // A lone surrogate is encoded as U+FFFD and finds that key's record: such a key cannot have been stored.
     if (utf8Length(key) === -1) return undefined;
     throw damagedRecord(key);
