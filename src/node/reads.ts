@@ -139,9 +139,9 @@ export class Reads {
   /** The live row; a promise only when a peer has to be asked for it. */
   readRow(key: string): Row | undefined | Promise<Row | undefined> {
     if (!this.#open) this.#gate();
-    assertKey(key);
     const row = this.#look(key);
     if (row !== undefined && row !== DAMAGED) return this.#live(row);
+    assertKey(key);
     if (row === undefined && this.#healer.isMiss(key, true)) return undefined;
     const asked = row === DAMAGED ? this.#healer.heal(key) : this.#healer.confirm(key);
     const found = asked.then((row) => this.#live(row));
@@ -202,13 +202,13 @@ export class Reads {
 
   /** The live row. Throws DAMAGED and UNPROVED. */
   #rowSync(key: string): Row | undefined {
-    assertKey(key);
     const row = this.#look(key);
+    if (row !== undefined && row !== DAMAGED) return this.#live(row);
+    assertKey(key);
     if (row === DAMAGED) {
       this.#healer.heal(key).catch(ignored);
       throw damagedRecord(key);
     }
-    if (row !== undefined) return this.#live(row);
     if (this.#healer.isMiss(key, false)) return undefined;
     this.#healer.confirm(key).catch(ignored);
     throw new ReadmeshError(
@@ -229,7 +229,9 @@ export class Reads {
     return row;
   }
 
+  /** What is found under a key is found under a valid one; whether another key is valid is for the caller to see. */
   #look(key: string): Row | undefined | typeof DAMAGED {
+    if (typeof key !== 'string') assertKey(key);
     if (this.#healer.isLost(key)) return DAMAGED;
     try {
       return this.#store.getRow(key);

@@ -61,7 +61,15 @@ export const LEVEL_OPTIONS = {
 /** Rows put into a batch, or read one by one, between two turns of the event loop: about half a millisecond. */
 const SLICE_ROWS = 100;
 
-/** A look-up by bytes: the key need not be put together as a string first, to be encoded after. */
+/**
+ * What abstract-level asks of its implementors, and what its own `getSync` comes down to. That one looks up encodings
+ * for each key; it also sees to it that the database is open, which whoever calls this has to.
+ */
+interface Lookup {
+  _getSync(key: Uint8Array, options: typeof BY_BYTES): Uint8Array | undefined;
+}
+
+/** The key need not be put together as a string first, to be encoded after. */
 const BY_BYTES = { keyEncoding: 'view', valueEncoding: 'view' } as const;
 
 /**
@@ -164,10 +172,11 @@ export class LevelStore implements Store {
   getRow(key: string): Row | undefined {
     // No longer key is ever stored, and there is no room for one.
     if (key.length > KEY_BYTES_MAX) return undefined;
+    if (this.#db.status !== 'open') throw closed(this.#options.location);
     this.#lookups += 1;
     let row: Row | undefined;
     try {
-      row = this.#db.getSync<Uint8Array, Uint8Array>(this.#lookupKey.lay(key), BY_BYTES);
+      row = (this.#db as unknown as Lookup)._getSync(this.#lookupKey.lay(key), BY_BYTES);
     } catch (error) {
       throw readFailure(this.#options.location, error, key);
     }
