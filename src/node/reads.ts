@@ -15,7 +15,7 @@ import type { Records, Row } from '../core/types.js';
 import { EncodedCache, type EncodedCacheStats } from '../encoded-cache.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import type { CoreOptions } from '../options.js';
-import type { Range, Value } from '../read-store.js';
+import type { Range, Rows, Value } from '../read-store.js';
 import type { RowScan } from '../service.js';
 import { damagedRecord } from '../storage/chunk-cursor.js';
 import type { KeyRange, RowCursor, Store } from '../storage/store.js';
@@ -167,15 +167,15 @@ export class Reads {
     return new LiveScan(this.#store.rows(bounds), limit, this.#clockMs, this.#healer);
   }
 
-  keys(range: Range): AsyncIterableIterator<string> {
+  keys(range: Range): Rows<string> {
     return new Pages(() => this.scan(range), pickKey);
   }
 
-  values(range: Range): AsyncIterableIterator<Value> {
+  values(range: Range): Rows<Value> {
     return new Pages(() => this.scan(range), pickValue(this.#quarantine));
   }
 
-  entries(range: Range): AsyncIterableIterator<[string, Value]> {
+  entries(range: Range): Rows<[string, Value]> {
     return new Pages(() => this.scan(range), pickEntry(this.#quarantine));
   }
 
