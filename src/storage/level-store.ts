@@ -12,7 +12,6 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ClassicLevel } from 'classic-level';
-import { isIntact } from '../checksum.js';
 import { dotOf, isWhole, KEY_BYTES_MAX, utf8Length } from '../core/entry.js';
 import type { BatchRow, Dot, Recovered, Row, StoreBatch } from '../core/types.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
@@ -33,6 +32,7 @@ import {
   encodeHlc,
   encodeRun,
   HEAD,
+  LookupKey,
   META,
   META_HLC,
   META_RUN,
@@ -65,9 +65,20 @@ export const LEVEL_OPTIONS = {
 const SLICE_ROWS = 100;
 
 /**
- * LevelDB's binding copies the key of a `getSync` into a buffer that it grows only when a key fills it to the
- * last byte; a multi-byte character across the end is cut off and another key's record returned. One look-up of
- * a key longer than any of ours makes the buffer too large for that ever to happen.
+ * What abstract-level asks of its implementors, and what its own `getSync` comes down to. That one looks up encodings
+ * for each key; it also sees to it that the database is open, which whoever calls this has to.
+ */
+interface Lookup {
+  _getSync(key: Uint8Array, options: typeof BY_BYTES): Uint8Array | undefined;
+}
+
+/** The key need not be put together as a string first, to be encoded after. */
+const BY_BYTES = { keyEncoding: 'view', valueEncoding: 'view' } as const;
+
+/**
+ * LevelDB's binding copies a key that `getSync` is given as a string into a buffer that it grows only when a key
+ * fills it to the last byte; a multi-byte character across the end is cut off and another key's record returned.
+ * One look-up of a key longer than any of ours makes the buffer too large for that ever to happen.
  */
 const PRIMER = 'p'.repeat(4 * KEY_BYTES_MAX);
 
@@ -96,6 +107,7 @@ export class LevelStore implements Store {
   readonly #folder: FolderSync;
   readonly #logs: LogSync;
   readonly #reclaim: Reclaim;
+  readonly #lookupKey = new LookupKey();
   #lookups = 0;
   #batches = 0;
   #flushed = 0;
@@ -179,16 +191,17 @@ export class LevelStore implements Store {
   }
 
   getRow(key: string): Row | undefined {
-    // No longer key is ever stored, and the primed buffer holds none much longer.
+    // No longer key is ever stored, and there is no room for one.
     if (key.length > KEY_BYTES_MAX) return undefined;
+    if (this.#db.status !== 'open') throw closed(this.#options.location);
     this.#lookups += 1;
     let row: Row | undefined;
     try {
-      row = this.#db.getSync(ENTRY + key);
+      row = (this.#db as unknown as Lookup)._getSync(this.#lookupKey.lay(key), BY_BYTES);
     } catch (error) {
       throw readFailure(this.#options.location, error, key);
     }
-    if (row === undefined || isIntact(key, row)) return row;
+    if (row === undefined || this.#lookupKey.isOf(row)) return row;
     // A lone surrogate is encoded as U+FFFD and finds that key's record: such a key cannot have been stored.
     if (utf8Length(key) === -1) return undefined;
     throw damagedRecord(key);
