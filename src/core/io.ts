@@ -14,7 +14,7 @@
 import type { ErrorCode, ErrorDetails } from '../errors.js';
 import type { GivenStamp } from './hlc.js';
 import type { PeerMessage } from './messages.js';
-import type { Dot, OriginId, Records, Row, StampHex, StoreBatch } from './types.js';
+import type { Dot, KeyShare, OriginId, Records, Row, StampHex, StoreBatch } from './types.js';
 
 export type LinkId = number;
 
@@ -131,6 +131,8 @@ export type Effect =
       readonly plan: number;
       readonly rangeBytes: number;
       readonly rangesMax: number;
+      /** All entries, in order of keys; empty when it is not known how they lie. The key of the last one is empty. */
+      readonly shares: readonly KeyShare[];
     }
   | {
       readonly type: 'read-scan';

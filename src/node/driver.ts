@@ -364,9 +364,9 @@ export class Driver {
     }
   }
 
-  async #plan({ plan, rangeBytes, rangesMax }: Extract<Effect, { type: 'plan' }>): Promise<void> {
+  async #plan({ plan, rangeBytes, rangesMax, shares }: Extract<Effect, { type: 'plan' }>): Promise<void> {
     try {
-      this.input({ type: 'planned', plan, ...(await this.#store.plan(rangeBytes, rangesMax)) });
+      this.input({ type: 'planned', plan, ...(await this.#store.plan(rangeBytes, rangesMax, shares)) });
     } catch (error) {
       this.#logger.warn({ event: 'plan-failed' }, (error as Error).message);
       this.input({ type: 'planned', plan, keys: [], entries: 0, bytes: 0 });

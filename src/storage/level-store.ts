@@ -13,7 +13,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ClassicLevel } from 'classic-level';
 import { dotOf, isWhole, KEY_BYTES_MAX, utf8Length } from '../core/entry.js';
-import type { BatchRow, Dot, Recovered, Row, StoreBatch } from '../core/types.js';
+import type { BatchRow, Dot, KeyShare, Recovered, Row, StoreBatch } from '../core/types.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { damagedRecord } from './chunk-cursor.js';
 import { closed, openFailure, readFailure, untrusted, writeFailure } from './disk-errors.js';
@@ -372,9 +372,9 @@ export class LevelStore implements Store {
     return await LevelSnapshot.take(this.#db);
   }
 
-  async plan(rangeBytes: number, rangesMax: number): Promise<RangePlan> {
+  async plan(rangeBytes: number, rangesMax: number, shares: readonly KeyShare[]): Promise<RangePlan> {
     try {
-      return await planRanges(new LevelBytes(this.#db), rangeBytes, rangesMax);
+      return await planRanges(new LevelBytes(this.#db), rangeBytes, rangesMax, shares);
     } catch (error) {
       throw readFailure(this.#options.location, error);
     }

@@ -11,7 +11,7 @@
  * throws; a `flush` may go on meanwhile. After a `write` or `flush` failed, every later one fails with STORE_FAILED until the store is reopened, since
  * the failed batch may or may not come back (indeterminate). Reads go on.
  */
-import type { Dot, OriginId, Records, Recovered, Row, StoreBatch } from '../core/types.js';
+import type { Dot, KeyShare, OriginId, Records, Recovered, Row, StoreBatch } from '../core/types.js';
 
 /** Bounds and prefixes are well-formed Unicode; others throw INVALID_KEY when the cursor is made. */
 export interface KeyRange {
@@ -131,8 +131,11 @@ export interface Store {
    */
   flush(): Promise<void>;
   snapshot(): Promise<Snapshot>;
-  /** Ranges of about `rangeBytes` each, at most `rangesMax`; found without reading a large store through. */
-  plan(rangeBytes: number, rangesMax: number): Promise<RangePlan>;
+  /**
+   * Ranges of about `rangeBytes` each, at most `rangesMax`; found without reading the store through. `shares`: how its
+   * entries lie, if that is known.
+   */
+  plan(rangeBytes: number, rangesMax: number, shares: readonly KeyShare[]): Promise<RangePlan>;
   /** Begins a pass over the whole disk, where there is one. */
   scrub?(): ScrubReader;
   /** A hint that most of what lay in these ranges was removed: their space may be reclaimed, at a quiet time. */
