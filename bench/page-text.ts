@@ -122,5 +122,7 @@ export const TRIED: readonly string[] = [
   'Compression of WebSocket frames: 66 times slower for small ones.',
   'Unix sockets instead of loopback TCP: no faster.',
   'Async generators for scans: several turns of the microtask queue a row, more than reading it; iterators by hand instead.',
+  'A rebuild with 6 or 8 chunks in flight rather than 4, with a larger young generation, `--always-sparkplug` or `--max-lazy`: no faster, since the main thread of the new node has no pause.',
+  'Surveys of the digest from snapshots twice as long: no faster.',
   'msgpack with shared structures: no faster and no smaller than positional arrays, and state that both sides must share.',
 ];

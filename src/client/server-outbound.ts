@@ -2,10 +2,10 @@
  * What a session sends: responses, gathered into one frame per tick, each frame headed by the clock. It knows
  * how much waits for the socket, and cuts off a client that does not read.
  */
-import { WebSocket } from 'ws';
 import type { ReadmeshError } from '../errors.js';
 import type { MsgpackWriter } from '../msgpack-writer.js';
 import type { ClientServerOptions } from '../options.js';
+import { WebSocket } from '../transport/ws.js';
 import { FrameBuilder, writeText } from './frame.js';
 import { FRAME_BYTES_SOFT, STATUS_DONE, STATUS_FAILED, STATUS_PART } from './wire.js';
 

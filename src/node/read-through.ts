@@ -7,7 +7,7 @@
  * cannot ask, and throws NOT_READY.
  */
 import { checksum } from '../checksum.js';
-import { connect, type ExportedEntry, type LightClient } from '../client/index.js';
+import type { ExportedEntry, LightClient } from '../client/index.js';
 import { assertKey, KIND_REGISTER, makeRow } from '../core/entry.js';
 import { isVisible } from '../core/expiry.js';
 import type { Row } from '../core/types.js';
@@ -128,7 +128,9 @@ export class ReadThrough {
     const hosts = addresses.join();
     if (this.#client?.hosts !== hosts) {
       void this.close();
-      const opening = connect({ hosts: addresses, timeoutMs: TIMEOUT_MS, only: true });
+      const opening = import('../client/index.js').then(({ connect }) =>
+        connect({ hosts: addresses, timeoutMs: TIMEOUT_MS, only: true }),
+      );
       this.#client = { hosts, opening };
       // Whoever asked hears of it; the next one tries again.
       opening.catch(() => {

@@ -1,5 +1,5 @@
 /** Another member as `verify` sees it: asked over the client protocol, at the address it advertises. */
-import { connect, type LightClient } from '../client/index.js';
+import type { LightClient } from '../client/index.js';
 import { ReadmeshError } from '../errors.js';
 import type { Comparable } from './digest.js';
 
@@ -12,9 +12,10 @@ export function remoteMember(name: string, address: string, timeoutMs: number): 
   const client = (): Promise<LightClient> => {
     if (address === '')
       return Promise.reject(new ReadmeshError('UNREACHABLE', 'it does not listen, so it cannot be asked'));
-    const open = connecting ?? connect({ hosts: [address], timeoutMs, only: true });
-    connecting = open;
-    return open;
+    connecting ??= import('../client/index.js').then(({ connect }) =>
+      connect({ hosts: [address], timeoutMs, only: true }),
+    );
+    return connecting;
   };
   return {
     name,

@@ -5,10 +5,10 @@
  */
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-import { WebSocket } from 'ws';
 import { isReadmeshError } from '../errors.js';
 import type { TransportOptions } from '../options.js';
 import { formatAddress, PEER_PATH, parseAddress } from './address.js';
+import { WebSocket } from './ws.js';
 
 export interface DialEvents {
   /** The WebSocket is open; its listeners are the receiver's to add, at once. */

@@ -17,10 +17,10 @@
  * No callback runs within a call of `send` or `close`: a caller may drain its effects without being re-entered.
  */
 import type { Socket } from 'node:net';
-import { WebSocket } from 'ws';
 import type { TransportOptions } from '../options.js';
 import { formatAddress } from './address.js';
 import type { Inbox, Pacer } from './pacer.js';
+import { WebSocket } from './ws.js';
 
 export interface LinkOwner {
   onMessage(link: Link, bytes: Uint8Array): void;

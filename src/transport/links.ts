@@ -7,11 +7,11 @@
  * which nothing more is heard of its number. Numbers rise and are never used again.
  */
 import type { Socket } from 'node:net';
-import { WebSocket } from 'ws';
 import { TRANSPORT_DEFAULTS, type TransportOptions } from '../options.js';
 import { startDial } from './dial.js';
 import { Link, type LinkOwner } from './link.js';
 import { Pacer } from './pacer.js';
+import { WebSocket } from './ws.js';
 
 export interface LinkEvents {
   /** A link is ready for use. `dialed`: the address given to `dial`, undefined when the peer dialed us. */

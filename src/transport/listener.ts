@@ -20,12 +20,12 @@ import {
   STATUS_CODES,
 } from 'node:http';
 import type { Socket } from 'node:net';
-import { type WebSocket, WebSocketServer } from 'ws';
 import { type ErrorCode, ReadmeshError } from '../errors.js';
 import { TRANSPORT_DEFAULTS, type TransportOptions } from '../options.js';
 import { type Address, CLIENT_PATH, formatAddress, PEER_PATH } from './address.js';
 import { webSocketOptions } from './dial.js';
 import { RequestPolicy } from './request-policy.js';
+import { type WebSocket, WebSocketServer } from './ws.js';
 
 /** Answers one request. What it throws, at once or by the promise that it may return, becomes a 500, or cuts an answer already begun. */
 export type RequestHandler = (request: IncomingMessage, response: ServerResponse) => unknown;
