@@ -28,6 +28,12 @@ export interface WriteRequest {
   readonly timeoutMs?: number;
 }
 
+/** Who is told, once, how a write ended. */
+export interface WriteAnswer {
+  settled(receipt: Receipt): void;
+  failed(error: unknown): void;
+}
+
 /** A change as it was written to this node's disk. */
 export interface RowChange {
   readonly key: string;
@@ -88,6 +94,8 @@ export interface NodeService {
   scanRows(range: Range): RowScan;
   /** Resolves once the asked hosts hold it. */
   write(request: WriteRequest): Promise<Receipt>;
+  /** The same without a promise: thousands may wait at once. Throws what is wrong with the request itself. */
+  submit(request: WriteRequest, answer: WriteAnswer): void;
   /** Calls back for each change of a key under `prefix`, after it is written. Returns the unsubscriber. */
   subscribe(prefix: string, onChange: (change: RowChange) => void): () => void;
   status(): Status;

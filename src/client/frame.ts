@@ -11,7 +11,7 @@ import { guardMsgpack } from '../msgpack-guard.js';
 import { MsgpackWriter } from '../msgpack-writer.js';
 import { HOST_DEFAULTS } from '../options.js';
 import { textOf } from '../wire-text.js';
-import { ADDRESSES_MAX, type Greeting, NAME_BYTES_MAX } from './wire.js';
+import { ADDRESSES_MAX, type Greeting, NAME_BYTES_MAX, TIMEOUT_MS_MAX } from './wire.js';
 
 /** Largest frame of either direction, bytes: a whole batch and its envelope. */
 export const FRAME_BYTES_MAX = HOST_DEFAULTS.frameBytesMax;
@@ -141,6 +141,11 @@ export class ClientFrame extends FrameReader {
     if (stamp.length !== STAMP_BYTES)
       this.fail('stamp', `has ${stamp.length} bytes instead of ${STAMP_BYTES}`);
     return stamp;
+  }
+
+  timeoutMs(): number {
+    const timeoutMs = this.uint('timeoutMs', TIMEOUT_MS_MAX);
+    return timeoutMs > 0 ? timeoutMs : this.fail('timeoutMs', 'is 0');
   }
 
   /** JSON text of an object. */

@@ -182,6 +182,7 @@ export class Replication {
       givenStamp,
       row: answer,
       superseded,
+      replicas: 0,
       done: false,
       group: undefined,
     };

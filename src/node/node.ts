@@ -19,6 +19,7 @@ import type {
   RowChange,
   RowScan,
   VerifyReport,
+  WriteAnswer,
   WriteRequest,
 } from '../service.js';
 import { type DataFolder, openDataFolder, setAside } from '../storage/data-folder.js';
@@ -249,6 +250,11 @@ export class Node implements NodeService {
   write(request: WriteRequest): Promise<Receipt> {
     assertWrite(request, this.#driver.core.options);
     return this.#driver.write(request.ops, request);
+  }
+
+  submit(request: WriteRequest, answer: WriteAnswer): void {
+    assertWrite(request, this.#driver.core.options);
+    this.#driver.submit(request.ops, request, answer);
   }
 
   subscribe(prefix: string, onChange: (change: RowChange) => void): () => void {

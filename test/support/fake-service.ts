@@ -20,6 +20,7 @@ import type {
   RowChange,
   RowScan,
   VerifyReport,
+  WriteAnswer,
   WriteRequest,
 } from '../../src/service.js';
 import { encodeValue } from '../../src/values.js';
@@ -115,6 +116,13 @@ export class FakeService implements NodeService {
     }
     if (this.hangWrites) await new Promise(() => {});
     return { stamp, replicas: request.replicas ?? 2, token: `token-${stamp}`, superseded };
+  }
+
+  submit(request: WriteRequest, answer: WriteAnswer): void {
+    this.write(request).then(
+      (receipt) => answer.settled(receipt),
+      (error: unknown) => answer.failed(error),
+    );
   }
 
   subscribe(prefix: string, onChange: (change: RowChange) => void): () => void {
