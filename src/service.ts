@@ -3,6 +3,7 @@
  * protocol (client/server.ts) see this and nothing else of the node. Values pass through as the bytes that
  * their writer encoded. Implemented by node.ts.
  */
+import type { SettledWrite } from './core/acknowledgements.js';
 import type { GivenStamp } from './core/hlc.js';
 import type { Row, StampHex } from './core/types.js';
 import type { EncodedCache } from './encoded-cache.js';
@@ -28,9 +29,11 @@ export interface WriteRequest {
   readonly timeoutMs?: number;
 }
 
-/** Who is told, once, how a write ended. */
-export interface WriteAnswer {
-  settled(receipt: Receipt): void;
+/** A write that is told, once, how it ended. */
+export interface SubmittedWrite extends WriteRequest {
+  /** For whom it is submitted to. */
+  id: number;
+  settled(write: SettledWrite): void;
   failed(error: unknown): void;
 }
 
@@ -95,7 +98,7 @@ export interface NodeService {
   /** Resolves once the asked hosts hold it. */
   write(request: WriteRequest): Promise<Receipt>;
   /** The same without a promise: thousands may wait at once. Throws what is wrong with the request itself. */
-  submit(request: WriteRequest, answer: WriteAnswer): void;
+  submit(write: SubmittedWrite): void;
   /** Calls back for each change of a key under `prefix`, after it is written. Returns the unsubscriber. */
   subscribe(prefix: string, onChange: (change: RowChange) => void): () => void;
   status(): Status;

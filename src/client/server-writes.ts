@@ -2,15 +2,24 @@
  * Writes for one session. Thousands of them wait at once: all that is kept of each is one object, which counts it as
  * in progress and is told how it ended.
  */
-import { KIND_REGISTER, KIND_TOMBSTONE, NO_VALUE } from '../core/entry.js';
+import { isOfRow, type SettledWrite, stampOf } from '../core/acknowledgements.js';
+import {
+  AT_STAMP,
+  KIND_REGISTER,
+  KIND_TOMBSTONE,
+  NO_VALUE,
+  originOf,
+  type StampParts,
+  seqOf,
+  stampAt,
+} from '../core/entry.js';
 import { TTL_MS_MAX } from '../core/expiry.js';
-import { stampFromHex } from '../core/hlc.js';
+import { STAMP_BYTES, stampBehind, stampFromHex } from '../core/hlc.js';
 import { ReadmeshError } from '../errors.js';
 import { guardMsgpack } from '../msgpack-guard.js';
-import type { Receipt } from '../read-store.js';
-import type { NodeService, WriteAnswer, WriteOp, WriteRequest } from '../service.js';
-import { consecutiveStamps } from './clock.js';
-import { type ClientFrame, writeText } from './frame.js';
+import type { MsgpackWriter } from '../msgpack-writer.js';
+import type { NodeService, SubmittedWrite, WriteOp } from '../service.js';
+import type { ClientFrame } from './frame.js';
 import type { Outbound } from './server-outbound.js';
 import type { InProgress } from './server-requests.js';
 import { OPS_PER_WRITE_MAX } from './wire.js';
@@ -37,75 +46,83 @@ export class Writes {
 
   /** Reads the arguments and begins. Throws PROTOCOL_ERROR. */
   begin(id: number, frame: ClientFrame): void {
-    const { request, bytes } = readWrite(frame);
-    const write = new Write(this, id, bytes);
+    const write = new Write(this, id, frame);
     if (!this.register.enter(id, write)) return;
     try {
-      for (const { kind, value } of request.ops) checkOperation(kind, value);
-      this.#service.submit(request, write);
+      for (const { kind, value } of write.ops) checkOperation(kind, value);
+      this.#service.submit(write);
     } catch (error) {
       write.failed(error);
     }
   }
 }
 
-class Write implements InProgress, WriteAnswer {
+class Write implements InProgress, SubmittedWrite {
+  id = 0;
+  readonly replicas: number | undefined;
+  readonly fsync: boolean | undefined;
+  readonly timeoutMs: number;
+  readonly ops: readonly WriteOp[];
+  readonly bytes: number;
   readonly isScan = false;
   cancelled = false;
-  readonly bytes: number;
   readonly #writes: Writes;
-  readonly #id: number;
+  readonly #request: number;
 
-  constructor(writes: Writes, id: number, bytes: number) {
+  /** Reads the arguments. */
+  constructor(writes: Writes, request: number, frame: ClientFrame) {
     this.#writes = writes;
-    this.#id = id;
+    this.#request = request;
+    const first = stampAt(frame.bytes, frame.stampFrom());
+    this.replicas = frame.nil() ? undefined : frame.uint('replicas');
+    this.fsync = frame.nil() ? undefined : frame.bool('fsync');
+    this.timeoutMs = frame.timeoutMs();
+    const count = frame.array('operations', OPS_PER_WRITE_MAX);
+    const ops: WriteOp[] = [];
+    let bytes = 0;
+    for (let i = 0; i < count; i++) {
+      const op = readOperation(frame, i === 0 ? first : stampBehind(first, i));
+      bytes += op.key.length + op.value.length;
+      ops.push(op);
+    }
+    this.ops = ops;
     this.bytes = bytes;
   }
 
-  settled(receipt: Receipt): void {
+  settled(write: SettledWrite): void {
     const { register, outbound } = this.#writes;
-    if (!register.finish(this.#id, this)) return;
+    if (!register.finish(this.#request, this)) return;
     try {
-      writeReceipt(outbound, this.#id, receipt);
+      writeReceipt(outbound.done(this.#request, 5, 64), write);
     } catch (error) {
-      register.failed(this.#id, error);
+      register.failed(this.#request, error);
     }
   }
 
   failed(error: unknown): void {
     const { register } = this.#writes;
-    if (register.finish(this.#id, this)) register.failed(this.#id, error);
+    if (register.finish(this.#request, this)) register.failed(this.#request, error);
   }
 }
 
-function writeReceipt(outbound: Outbound, id: number, receipt: Receipt): void {
-  const writer = outbound.done(id, 4, 96);
-  writer.bin(stampFromHex(receipt.stamp));
-  writer.uint(receipt.replicas);
-  writeText(writer, receipt.token);
-  writer.bool(receipt.superseded);
+function writeReceipt(writer: MsgpackWriter, write: SettledWrite): void {
+  const { row, replicas, superseded } = write;
+  if (isOfRow(write)) writer.bin(row, AT_STAMP, AT_STAMP + STAMP_BYTES);
+  else writer.bin(stampFromHex(stampOf(write)));
+  writer.uint(replicas);
+  writer.str(originOf(row));
+  writer.uint(seqOf(row));
+  writer.bool(superseded);
 }
 
-function readWrite(frame: ClientFrame): { request: WriteRequest; bytes: number } {
-  const first = frame.stamp();
-  const replicas = frame.nil() ? undefined : frame.uint('replicas');
-  const fsync = frame.nil() ? undefined : frame.bool('fsync');
-  const timeoutMs = frame.timeoutMs();
-  const count = frame.array('operations', OPS_PER_WRITE_MAX);
-  const stamps = consecutiveStamps(first, count);
-  const ops: WriteOp[] = [];
-  let bytes = 0;
-  for (let i = 0; i < count; i++) {
-    const elements = frame.array('operation', 4);
-    if (elements < 3) frame.fail('operation', `has ${elements} elements instead of 3 or 4`);
-    const kind = frame.uint('kind', 0xff);
-    const key = frame.key();
-    const value = frame.value() ? frame.bytes.subarray(frame.from, frame.to) : NO_VALUE;
-    const ttlMs = elements === 4 ? frame.uint('ttlMs', TTL_MS_MAX) : undefined;
-    bytes += key.length + value.length;
-    ops.push({ key, kind, value, stamp: stamps[i]!, ttlMs });
-  }
-  return { request: { ops, replicas, fsync, timeoutMs }, bytes };
+function readOperation(frame: ClientFrame, stamp: StampParts): WriteOp {
+  const elements = frame.array('operation', 4);
+  if (elements < 3) frame.fail('operation', `has ${elements} elements instead of 3 or 4`);
+  const kind = frame.uint('kind', 0xff);
+  const key = frame.key();
+  const value = frame.value() ? frame.valueBytes() : NO_VALUE;
+  const ttlMs = elements === 4 ? frame.uint('ttlMs', TTL_MS_MAX) : undefined;
+  return { key, kind, value, stamp, ttlMs };
 }
 
 /** What a store must never take: a value that nobody can decode. Throws INVALID_VALUE or UNSUPPORTED. */

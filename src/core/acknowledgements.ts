@@ -7,7 +7,7 @@
  * answered is kept, and sent again to whoever connects or drains; once all its writes are settled or expired it
  * is forgotten.
  */
-import { originOf, seqOf, stampHexOf } from './entry.js';
+import { originOf, seqOf, stampHexOf, tokenOf } from './entry.js';
 import { type GivenStamp, hasStamp, textOfStamp } from './hlc.js';
 import type { Effect } from './io.js';
 import type { Push } from './messages.js';
@@ -207,12 +207,14 @@ export class Acknowledgements {
   }
 }
 
-function stampOf({ givenStamp, row }: SettledWrite): StampHex {
-  if (givenStamp === undefined) return stampHexOf(row);
+/** Whether the write's stamp is that of its row. */
+export function isOfRow({ givenStamp, row }: SettledWrite): boolean {
+  return givenStamp === undefined || hasStamp(row, givenStamp);
+}
+
+export function stampOf(write: SettledWrite): StampHex {
   // What stamps of one time have in common is made once for rows.
-  return typeof givenStamp !== 'string' && hasStamp(row, givenStamp)
-    ? stampHexOf(row)
-    : textOfStamp(givenStamp);
+  return isOfRow(write) ? stampHexOf(write.row) : textOfStamp(write.givenStamp!);
 }
 
 export interface Receipt {
@@ -226,8 +228,7 @@ export interface Receipt {
 export function receiptOf(write: SettledWrite): Receipt {
   const { row, replicas, superseded } = write;
   const stamp = stampOf(write);
-  const token = `${originOf(row)}.${seqOf(row)}.${stamp}`;
-  return { stamp, replicas, token, superseded };
+  return { stamp, replicas, token: tokenOf(originOf(row), seqOf(row), stamp), superseded };
 }
 
 function ackTimeout(write: PendingWrite, hosts: number): Effect {

@@ -5,7 +5,7 @@
  */
 import { performance } from 'node:perf_hooks';
 import { checksum } from '../checksum.js';
-import { receiptOf } from '../core/acknowledgements.js';
+import { receiptOf, type SettledWrite } from '../core/acknowledgements.js';
 import type { ReplicaConfig } from '../core/core.js';
 import { DAMAGED, type Found } from '../core/heal.js';
 import type { Effect, Input, LinkId, LocalOp, LocalWrite } from '../core/io.js';
@@ -15,7 +15,7 @@ import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { decodeMessage, encodeMessage } from '../protocol.js';
 import type { Receipt } from '../read-store.js';
 import { RequestTable } from '../request-table.js';
-import type { WriteAnswer } from '../service.js';
+import type { SubmittedWrite } from '../service.js';
 import type { RowCursor, Snapshot, Store } from '../storage/store.js';
 import { HealRequests } from './heal-requests.js';
 
@@ -64,12 +64,12 @@ const keepAnswer = (answer: Answer): void => {
   keptAnswer = answer;
 };
 
-function settle(waiting: Answer | WriteAnswer | undefined, receipt: Receipt): void {
-  if (typeof waiting === 'function') waiting(receipt);
-  else waiting?.settled(receipt);
+function settle(waiting: Answer | SubmittedWrite | undefined, write: SettledWrite): void {
+  if (typeof waiting === 'function') waiting(receiptOf(write));
+  else waiting?.settled(write);
 }
 
-function fail(waiting: Answer | WriteAnswer | undefined, error: ReadmeshError): void {
+function fail(waiting: Answer | SubmittedWrite | undefined, error: ReadmeshError): void {
   if (typeof waiting === 'function') waiting(Promise.reject(error));
   else waiting?.failed(error);
 }
@@ -84,7 +84,7 @@ export class Driver {
   readonly #inputs: Input[] = [];
   /** Writes of this turn of the event loop. */
   #turn: LocalWrite[] = [];
-  readonly #writes = new RequestTable<Answer | WriteAnswer>();
+  readonly #writes = new RequestTable<Answer | SubmittedWrite>();
   readonly #removals = new Map<number, Waiting<boolean>>();
   readonly #scans = new Map<number, Promise<Scan>>();
   #ids = 0;
@@ -153,31 +153,24 @@ export class Driver {
     if (this.#draining)
       return Promise.reject(new ReadmeshError('CLOSED', 'this node is closing: ask another'));
     const answered = new Promise<Receipt>(keepAnswer);
-    this.#submit(ops, options, keptAnswer);
+    const { replicas, fsync, timeoutMs } = options;
+    this.#push({ id: this.#writes.add(keptAnswer), ops, replicas, fsync, timeoutMs });
     return answered;
   }
 
   /** The same without a promise. */
-  submit(
-    ops: readonly LocalOp[],
-    options: { replicas?: number; fsync?: boolean; timeoutMs?: number },
-    answer: WriteAnswer,
-  ): void {
-    if (this.#draining) answer.failed(new ReadmeshError('CLOSED', 'this node is closing: ask another'));
-    else this.#submit(ops, options, answer);
+  submit(write: SubmittedWrite): void {
+    if (this.#draining) return write.failed(new ReadmeshError('CLOSED', 'this node is closing: ask another'));
+    write.id = this.#writes.add(write);
+    this.#push(write);
   }
 
-  #submit(
-    ops: readonly LocalOp[],
-    { replicas, fsync, timeoutMs }: { replicas?: number; fsync?: boolean; timeoutMs?: number },
-    answer: Answer | WriteAnswer,
-  ): void {
-    const id = this.#writes.add(answer);
+  #push(write: LocalWrite): void {
     if (this.#turn.length === 0) queueMicrotask(this.#takeTurn);
-    this.#turn.push({ id, ops, replicas, fsync, timeoutMs });
+    this.#turn.push(write);
   }
 
-  #takeWrite(id: number): Answer | WriteAnswer | undefined {
+  #takeWrite(id: number): Answer | SubmittedWrite | undefined {
     const waiting = this.#writes.get(id);
     this.#writes.delete(id);
     return waiting;
@@ -265,7 +258,7 @@ export class Driver {
         return;
       }
       case 'settled':
-        for (const write of effect.writes) settle(this.#takeWrite(write.id), receiptOf(write));
+        for (const write of effect.writes) settle(this.#takeWrite(write.id), write);
         return;
       case 'rejected': {
         const { id, code, message, details } = effect;

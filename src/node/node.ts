@@ -18,8 +18,8 @@ import type {
   NodeService,
   RowChange,
   RowScan,
+  SubmittedWrite,
   VerifyReport,
-  WriteAnswer,
   WriteRequest,
 } from '../service.js';
 import { type DataFolder, openDataFolder, setAside } from '../storage/data-folder.js';
@@ -252,9 +252,9 @@ export class Node implements NodeService {
     return this.#driver.write(request.ops, request);
   }
 
-  submit(request: WriteRequest, answer: WriteAnswer): void {
-    assertWrite(request, this.#driver.core.options);
-    this.#driver.submit(request.ops, request, answer);
+  submit(write: SubmittedWrite): void {
+    assertWrite(write, this.#driver.core.options);
+    this.#driver.submit(write);
   }
 
   subscribe(prefix: string, onChange: (change: RowChange) => void): () => void {

@@ -19,8 +19,8 @@ import type {
   NodeService,
   RowChange,
   RowScan,
+  SubmittedWrite,
   VerifyReport,
-  WriteAnswer,
   WriteRequest,
 } from '../../src/service.js';
 import { encodeValue } from '../../src/values.js';
@@ -118,10 +118,13 @@ export class FakeService implements NodeService {
     return { stamp, replicas: request.replicas ?? 2, token: `token-${stamp}`, superseded };
   }
 
-  submit(request: WriteRequest, answer: WriteAnswer): void {
-    this.write(request).then(
-      (receipt) => answer.settled(receipt),
-      (error: unknown) => answer.failed(error),
+  submit(write: SubmittedWrite): void {
+    this.write(write).then(
+      ({ stamp: givenStamp, replicas, superseded }) => {
+        const row = this.rows.get(write.ops.at(-1)!.key)!;
+        write.settled({ id: write.id, givenStamp, row, replicas, superseded });
+      },
+      (error: unknown) => write.failed(error),
     );
   }
 
