@@ -77,6 +77,8 @@ export interface LevelStoreOptions {
   readonly flush: boolean;
   /** Random name of this opening, 16 hex digits; kept in the database with the number of batches written. */
   readonly run: string;
+  /** Where it is noted which ranges are still to be merged, so that the next opening goes on. Default: nowhere. */
+  readonly reclaimFile?: string;
   /** Called after each batch that was written, with their number since opening, before `write` resolves. */
   readonly onWritten?: (batches: number) => void;
   /** Called once, when a batch failed, before `write` rejects. */
@@ -108,10 +110,11 @@ export class LevelStore implements Store {
     this.#db = db;
     this.#options = options;
     this.#folder = folder;
-    this.#reclaim = new Reclaim(db, () => this.#lookups);
+    this.#reclaim = new Reclaim(db, options.reclaimFile, () => this.#lookups);
     this.flushes = options.flush;
     this.recovered = found.recovered;
     this.previousRun = found.run;
+    this.#reclaim.resume();
   }
 
   /**
