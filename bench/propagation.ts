@@ -40,9 +40,7 @@ export const propagation: Bench = {
     return {
       comparisons: [flushed.comparison, unflushed.comparison],
       distributions: [...flushed.distributions, ...unflushed.distributions],
-      remarks: [
-        'flushed: each node flushes every batch to its disk before it passes it on or answers with it',
-      ],
+      remarks: ['flushed: each node flushes what it writes while it passes it on'],
     };
   },
 };

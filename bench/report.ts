@@ -141,7 +141,7 @@ function comparisonTable(comparisons: readonly Comparison[]): string {
       `${baseline.label}\n${readable(baseline.p50)}`,
       unit,
       ratio.toFixed(2),
-      bar === undefined ? '' : `${atMost === true ? '<=' : '>='} ${bar}`,
+      bar === undefined ? '' : `${atMost === true ? '<=' : '>='} ${readable(bar)}`,
       verdict,
     ]);
   }

@@ -3,12 +3,6 @@ import { Command } from 'commander';
 import { version } from '../src/node/status.js';
 import { Cli } from './cli/command.js';
 import { EXIT_CODES, report } from './cli/report.js';
-import { addBackup, addRestore } from './commands/backup.js';
-import { addMembers, addRemove, addStatus, addVerify } from './commands/cluster.js';
-import { addDel, addGet, addPut } from './commands/entries.js';
-import { addServe } from './commands/serve.js';
-import { addBench, addDemo } from './commands/showcase.js';
-import { addExport, addImport, addScan, addWatch } from './commands/tables.js';
 
 const HELP = `
 Examples:
@@ -25,7 +19,30 @@ Environment:
 ${EXIT_CODES}
 Errors are one line on standard error: readmesh: CODE: message.`;
 
-function createProgram(cli: Cli): Command {
+type Add = (program: Command, cli: Cli) => void;
+
+/** What adds a command, loaded when it is needed: a daemon should not wait for the tables and bars of others. */
+const COMMANDS: Readonly<Record<string, () => Promise<Add>>> = {
+  serve: async () => (await import('./commands/serve.js')).addServe,
+  get: async () => (await import('./commands/entries.js')).addGet,
+  put: async () => (await import('./commands/entries.js')).addPut,
+  del: async () => (await import('./commands/entries.js')).addDel,
+  scan: async () => (await import('./commands/tables.js')).addScan,
+  watch: async () => (await import('./commands/tables.js')).addWatch,
+  import: async () => (await import('./commands/tables.js')).addImport,
+  export: async () => (await import('./commands/tables.js')).addExport,
+  backup: async () => (await import('./commands/backup.js')).addBackup,
+  restore: async () => (await import('./commands/backup.js')).addRestore,
+  status: async () => (await import('./commands/cluster.js')).addStatus,
+  members: async () => (await import('./commands/cluster.js')).addMembers,
+  remove: async () => (await import('./commands/cluster.js')).addRemove,
+  verify: async () => (await import('./commands/cluster.js')).addVerify,
+  demo: async () => (await import('./commands/showcase.js')).addDemo,
+  bench: async () => (await import('./commands/showcase.js')).addBench,
+};
+
+/** With the named command alone; with all of them if it is none, for help and suggestions. */
+async function createProgram(cli: Cli, name: string | undefined): Promise<Command> {
   const program = new Command('readmesh')
     .description(
       'An eventually consistent, fully replicated read-store: a full copy on every host, read locally.',
@@ -35,19 +52,19 @@ function createProgram(cli: Cli): Command {
     .exitOverride()
     .configureOutput({ outputError: () => {} })
     .addHelpText('after', HELP);
-  const adders = [
-    ...[addServe, addGet, addPut, addDel, addScan, addWatch, addImport, addExport],
-    ...[addBackup, addRestore],
-    ...[addStatus, addMembers, addRemove, addVerify, addDemo, addBench],
-  ];
-  for (const add of adders) add(program, cli);
+  const named =
+    name !== undefined && Object.hasOwn(COMMANDS, name) ? [COMMANDS[name]!] : Object.values(COMMANDS);
+  for (const load of named) {
+    const add = await load();
+    add(program, cli);
+  }
   return program;
 }
 
 /** Runs one command line (without the program's name). Resolves to the exit code; never rejects. */
 export async function run(args: readonly string[]): Promise<number> {
   const cli = new Cli();
-  const program = createProgram(cli);
+  const program = await createProgram(cli, args[0]);
   const options = args.includes('--') ? args.slice(0, args.indexOf('--')) : args;
   const command = program.commands.find((candidate) => candidate.name() === args[0])?.name();
   if (args.length === 0) {

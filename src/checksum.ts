@@ -10,7 +10,8 @@ import { crc32 } from 'node:zlib';
 import { claimedChecksum } from './core/entry.js';
 import type { Row } from './core/types.js';
 
-const FNV_OFFSET = 0x811c9dc5;
+/** The hash of an empty text. Signed, as all of them are: others would not be small integers to V8. */
+export const FNV_OFFSET = 0x811c9dc5 | 0;
 const FNV_PRIME = 0x01000193;
 const POLYNOMIAL = 0xedb88320;
 /** Rows up to this many bytes are summed in JavaScript. */
@@ -47,10 +48,15 @@ function crcOfShort(bytes: Uint8Array, seed: number): number {
   return ~crc >>> 0;
 }
 
+/** The hash of a text that goes on with this UTF-16 code unit. */
+export function hashUnit(before: number, unit: number): number {
+  return Math.imul(before ^ unit, FNV_PRIME);
+}
+
 /** The hash that seeds a checksum, of what `text` holds from `from` on. `before`: that of the text before it. */
 export function hashText(text: string, before = FNV_OFFSET, from = 0): number {
   let hash = before;
-  for (let i = from; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), FNV_PRIME);
+  for (let i = from; i < text.length; i++) hash = hashUnit(hash, text.charCodeAt(i));
   return hash;
 }
 
@@ -65,8 +71,10 @@ export function checksum(key: string, row: Row): number {
 
 /** `from`: where the key begins in `key`; to cut it out first, only to go through it, would take as long again. */
 export function isIntact(key: string, row: Row, from = 0): boolean {
-  return (
-    row.length >= CHECKSUM_BYTES &&
-    claimedChecksum(row) === checksumFrom(hashText(key, FNV_OFFSET, from), row)
-  );
+  return isIntactFrom(hashText(key, FNV_OFFSET, from), row);
+}
+
+/** The same of a row whose key has this hash. */
+export function isIntactFrom(hash: number, row: Row): boolean {
+  return row.length >= CHECKSUM_BYTES && claimedChecksum(row) === checksumFrom(hash, row);
 }

@@ -10,6 +10,7 @@ export type {
   ReadyOptions,
   Receipt,
   Replica,
+  Rows,
   Status,
   Value,
   WatchOptions,

@@ -272,15 +272,21 @@ export interface Status {
   version: string;
 }
 
+/** Rows of a range, in order. */
+export interface Rows<T> extends AsyncIterableIterator<T> {
+  /** All that is left of them. A loop costs a promise for each row, and this does not: for ranges that fit into memory. */
+  toArray(): Promise<T[]>;
+}
+
 export interface ReadStore extends AsyncDisposable {
   /** The value, or undefined when the key is missing. Objects and arrays are frozen. */
   get<T = Value>(key: string): Promise<T | undefined>;
   /** Values in the order of `keys`. */
   getMany<T = Value>(keys: readonly string[]): Promise<(T | undefined)[]>;
   has(key: string): Promise<boolean>;
-  keys(range?: Range): AsyncIterableIterator<string>;
-  values<T = Value>(range?: Range): AsyncIterableIterator<T>;
-  entries<T = Value>(range?: Range): AsyncIterableIterator<[string, T]>;
+  keys(range?: Range): Rows<string>;
+  values<T = Value>(range?: Range): Rows<T>;
+  entries<T = Value>(range?: Range): Rows<[string, T]>;
   put(key: string, value: Value, options?: WriteOptions): Promise<Receipt>;
   del(key: string, options?: WriteOptions): Promise<Receipt>;
   /** Atomic on the accepting host's disk; stamps are consecutive, in order; a key may repeat. At most 1,024 operations and 4 MiB. */

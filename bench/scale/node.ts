@@ -12,8 +12,9 @@ import type { Place } from './regions.js';
 
 /** 1 January 2026: any fixed date serves. */
 const WALL_START = 1_767_225_600_000;
-/** One write to the disk, flushed, ms: from, to. */
-const DISK_MS = [0.2, 1.2] as const;
+/** One write to the disk, and its flush, ms: from, to. */
+const WRITE_MS = [0.1, 0.2] as const;
+const FLUSH_MS = [0.2, 1.2] as const;
 
 class Disk {
   readonly rows = new Map<string, Row>();
@@ -180,10 +181,13 @@ export class ScaleNode {
     switch (effect.type) {
       case 'persist': {
         const { batch } = effect;
-        return this.#later(this.#random.between(...DISK_MS), () => {
+        return this.#later(this.#random.between(...WRITE_MS), () => {
           this.disk.apply(batch);
           if (batch.rows.size > 0) this.onWritten?.([...batch.rows.keys()]);
           this.input({ type: 'persisted', batch: batch.id });
+          this.#later(this.#random.between(...FLUSH_MS), () => {
+            this.input({ type: 'flushed', batch: batch.id });
+          });
         });
       }
       case 'send': {

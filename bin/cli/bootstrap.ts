@@ -1,5 +1,4 @@
 /** How the copying of everything from other members is shown: as a line of text, and as a bar. */
-import cliProgress from 'cli-progress';
 import type { BootstrapStatus, Status } from '../../src/read-store.js';
 import { bytes, counted, duration, printable } from './format.js';
 
@@ -36,10 +35,5 @@ export function progressLine({ phase, ready, bootstrap }: Status): string {
 }
 
 function bar(share: number): string {
-  return cliProgress.Format.BarFormat(share, {
-    barsize: BAR_CHARACTERS,
-    barCompleteString: '='.repeat(BAR_CHARACTERS),
-    barIncompleteString: '-'.repeat(BAR_CHARACTERS),
-    barGlue: '',
-  });
+  return '='.repeat(Math.round(share * BAR_CHARACTERS)).padEnd(BAR_CHARACTERS, '-');
 }

@@ -1,6 +1,4 @@
-/** Text for people: numbers with separators, durations, bytes, tables. */
-import Table from 'cli-table3';
-import pc from 'picocolors';
+/** Text for people: numbers with separators, durations, bytes. */
 
 /** Not by `toLocaleString`: its tables take some 30 ms to load, in the middle of a bootstrap. */
 export function count(value: number): string {
@@ -41,34 +39,4 @@ export function bytes(value: number): string {
 /** Control characters made visible, so that no name or key from another machine drives the terminal. */
 export function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (char) => `\\u{${char.codePointAt(0)!.toString(16)}}`);
-}
-
-export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const lines = new Table({
-    head: head.map((text) => pc.bold(text)),
-    chars: {
-      top: '',
-      'top-mid': '',
-      'top-left': '',
-      'top-right': '',
-      bottom: '',
-      'bottom-mid': '',
-      'bottom-left': '',
-      'bottom-right': '',
-      left: '',
-      'left-mid': '',
-      mid: '',
-      'mid-mid': '',
-      right: '',
-      'right-mid': '',
-      middle: '  ',
-    },
-    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
-  });
-  for (const row of rows) lines.push([...row]);
-  return lines
-    .toString()
-    .split('\n')
-    .map((line) => line.trimEnd())
-    .join('\n');
 }

@@ -5,7 +5,8 @@ import type { ExcludedStatus, MemberStatus, Status } from '../../src/read-store.
 import type { VerifyReport } from '../../src/service.js';
 import { bootstrapText } from '../cli/bootstrap.js';
 import { type Cli, type ClientFlags, clientOptions, withClient } from '../cli/command.js';
-import { bytes, counted, duration, printable, table } from '../cli/format.js';
+import { bytes, counted, duration, printable } from '../cli/format.js';
+import { table } from '../cli/table.js';
 
 /** Deadline of verify unless --timeout-ms says otherwise, ms: writes in flight have to settle first. */
 const VERIFY_TIMEOUT_MS = 30_000;

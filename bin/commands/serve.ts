@@ -7,6 +7,7 @@
  */
 import type { Command } from 'commander';
 import type { ServeFlags } from '../../src/config.js';
+import type { FileConfig } from '../../src/config-file.js';
 import { isReadmeshError, ReadmeshError } from '../../src/errors.js';
 import type { RunningNode } from '../../src/node.js';
 import { DEFAULT_CLUSTER, DEFAULT_DATA, DEFAULT_PORT } from '../../src/options.js';
@@ -93,8 +94,8 @@ Environment:
                 standard error, plain text on a terminal.`;
 
 async function serve(flags: ServeFlags): Promise<number> {
-  const { mergeConfig, readConfig } = await import('../../src/config.js');
-  const options = mergeConfig(flags, flags.config === undefined ? {} : await readConfig(flags.config));
+  const { mergeConfig } = await import('../../src/config.js');
+  const options = mergeConfig(flags, flags.config === undefined ? {} : await readFileOf(flags.config));
   const terminal = process.stderr.isTTY ? new Terminal(process.stderr) : undefined;
   const { openLog } = await import('../cli/logging.js');
   const log = openLog(terminal);
@@ -127,6 +128,8 @@ async function serve(flags: ServeFlags): Promise<number> {
     process.stdout.write(`${readyLine(node, options.data)}\n`);
     const { bootstrap } = node.service.status();
     logger.info({ event: 'ready', ...(bootstrap === undefined ? {} : { bootstrap }) }, 'ready');
+    // What a start need not wait for, before the files can be replaced by those of another version.
+    await import('../../src/http.js');
     const ended = await Promise.race([stop.requested, node.ended]);
     if (ended !== undefined) return await endWith(ended, node, log);
   }
@@ -135,6 +138,12 @@ async function serve(flags: ServeFlags): Promise<number> {
   logger.info({ event: 'stopped' }, 'stopped');
   await log.flush();
   return 0;
+}
+
+/** What reads and checks the file is only loaded if there is one. */
+async function readFileOf(path: string): Promise<FileConfig> {
+  const { readConfig } = await import('../../src/config-file.js');
+  return readConfig(path);
 }
 
 /** The node cannot go on: ends it, and throws why. */

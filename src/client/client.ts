@@ -12,11 +12,13 @@ import type {
   ReadStore,
   ReadyOptions,
   Receipt,
+  Rows,
   Status,
   Value,
   WatchOptions,
   WriteOptions,
 } from '../read-store.js';
+import { rowsOf } from '../rows.js';
 import type { DigestReport, VerifyReport } from '../service.js';
 import { encodeValue } from '../values.js';
 import { type Call, Calls } from './calls.js';
@@ -153,18 +155,25 @@ export class Client implements LightClient {
     return this.#start(new HasCall(this.#policies.read, key));
   }
 
-  async *keys(range: Range = {}): AsyncGenerator<string, void, undefined> {
-    for await (const { keys } of this.#pages(range, true)) yield* keys;
+  keys(range: Range = {}): Rows<string> {
+    return this.#rows(range, true, ({ keys }, i) => keys[i]!);
   }
 
-  async *values<T = Value>(range: Range = {}): AsyncGenerator<T, void, undefined> {
-    for await (const page of this.#pages(range, false))
-      for (let i = 0; i < page.keys.length; i++) yield page.value(i) as T;
+  values<T = Value>(range: Range = {}): Rows<T> {
+    return this.#rows(range, false, (page, i) => page.value(i) as T);
   }
 
-  async *entries<T = Value>(range: Range = {}): AsyncGenerator<[string, T], void, undefined> {
-    for await (const page of this.#pages(range, false))
-      for (let i = 0; i < page.keys.length; i++) yield [page.keys[i]!, page.value(i) as T];
+  entries<T = Value>(range: Range = {}): Rows<[string, T]> {
+    return this.#rows(range, false, (page, i) => [page.keys[i]!, page.value(i) as T]);
+  }
+
+  #rows<T>(range: Range, keysOnly: boolean, pick: (page: Page, i: number) => T): Rows<T> {
+    const pages = this.#pages(range, keysOnly);
+    return rowsOf(
+      (async function* () {
+        for await (const page of pages) for (let i = 0; i < page.keys.length; i++) yield pick(page, i);
+      })(),
+    );
   }
 
   async *export(range: Range = {}): AsyncGenerator<ExportedEntry, void, undefined> {

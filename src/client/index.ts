@@ -16,6 +16,7 @@ export type {
   ReadStore,
   ReadyOptions,
   Receipt,
+  Rows,
   Status,
   Value,
   WatchOptions,

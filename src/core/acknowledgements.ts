@@ -74,7 +74,7 @@ export class Acknowledgements {
     if (this.#pending.length > SWEEP_COUNT + 1.25 * this.#unsettled) this.#sweep();
   }
 
-  /** The batch of these writes is written here. Returns true while hosts are still missing: then `keep` the frame. */
+  /** The batch of these writes is written here. Returns true while one of them is not settled. */
   open(group: Group): boolean {
     this.#settle(group);
     for (const write of group.writes) write.group = group;
@@ -87,6 +87,13 @@ export class Acknowledgements {
     group.bytes = bytes;
     this.#groups.set(group.frame, group);
     this.bytes += bytes;
+  }
+
+  /** The batch is flushed here, if this host flushes: `open` counted it as written only. */
+  flushedHere(group: Group, host: string): void {
+    group.flushed.add(host);
+    this.#settle(group);
+    if (group.writes.length === 0) this.#forget(group);
   }
 
   /** `host` holds the frame. */

@@ -140,6 +140,8 @@ export interface Core {
   readonly hlc: Hlc;
   readonly taken: VersionVector;
   readonly written: VersionVector;
+  /** What of it survives a loss of power, where the store flushes: reports that others forget deletions by rest on it. */
+  readonly durable: VersionVector;
   readonly queue: WriteQueue;
   readonly acks: Acknowledgements;
   readonly members: MemberTable;
@@ -172,8 +174,10 @@ export interface Core {
   readonly hasDoubtfulClock: boolean;
   /** A number for a scan that nobody else has. */
   nextScan(): number;
-  /** Runs once everything taken in so far is written; at once when it is. */
+  /** Runs once everything taken in so far is written, which look-ups and scans then find; at once when it is. */
   afterWritten(then: () => void): void;
+  /** Runs once it is flushed, too, where the store flushes: for what must not be taken back. */
+  afterDurable(then: () => void): void;
   randomId(): string;
   /** A delay spread evenly over [half, full). */
   jitter(ms: number): number;

@@ -19,7 +19,7 @@ import { endOf } from './entry.js';
 import { digestEntry, type EntryDigest } from './entry-hash.js';
 import { compareKeys } from './key-order.js';
 import { Survey, type SurveyOrder } from './survey.js';
-import type { Records } from './types.js';
+import type { KeyShare, Records } from './types.js';
 import type { Batch } from './write-queue.js';
 
 const META_ROOT = 'digest';
@@ -133,6 +133,13 @@ export class Digest {
       doubt: this.#doubt,
       settled: this.isSettled,
     };
+  }
+
+  /** How many entries its leaves hold, by their last keys: none while the tree does not speak for the store. */
+  get shares(): KeyShare[] {
+    if (!this.#built) return [];
+    const leaves = [...this.#tree.leaves()];
+    return leaves.map(({ count }, i) => ({ key: leaves[i + 1]?.after ?? '', count }));
   }
 
   isProved(key: string): boolean {
@@ -383,7 +390,7 @@ export class Digest {
       timers.atMost('digest', now.mono + RECHECK_MS);
       break;
     }
-    const rested = queue.tail() === undefined && now.mono >= this.#growthDueAt;
+    const rested = queue.last() === undefined && now.mono >= this.#growthDueAt;
     const urgent = now.mono >= this.#urgentFrom;
     for (const leaf of this.#grown) {
       if (leaf.count <= LEAF_KEYS_MAX || this.#tree.leafAt(leaf.after) !== leaf) {

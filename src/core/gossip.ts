@@ -18,6 +18,7 @@
 import { type Core, isSparse } from './core.js';
 import { PHI_SUSPECT } from './failure-detector.js';
 import { NO_REPORT } from './horizon.js';
+import type { LinkId } from './io.js';
 import { EXCLUDED_TEXT, type Lifecycle } from './lifecycle.js';
 import type { Links } from './links.js';
 import { type MembersNews, noNews } from './membership.js';
@@ -126,7 +127,7 @@ export class Gossip {
     core.exclusion.beat();
     this.#publishOwn();
     core.horizon.beat();
-    for (const peer of core.linked()) this.#beat(peer, false);
+    this.#beatAll();
     core.sealing.beat();
     if (!isSparse(core)) return;
     if (core.now.mono >= this.#pulseAt) this.#pulse(0);
@@ -224,14 +225,33 @@ export class Gossip {
     this.#links.closeAll('a new origin');
   }
 
+  /** Whoever is to hear of no change hears the same as the others: that is put into bytes once. */
+  #beatAll(): void {
+    const unchanged: LinkId[] = [];
+    for (const peer of this.#core.linked()) {
+      if (peer.dirty.size > 0) this.#beat(peer, false);
+      else {
+        unchanged.push(peer.link);
+        this.#prune(peer);
+      }
+    }
+    if (unchanged.length === 0) return;
+    this.#core.emit({ type: 'send', links: unchanged, message: this.#beatOf([], false), bestEffort: false });
+  }
+
   #beat(peer: Peer, whole: boolean): void {
-    const core = this.#core;
-    const { written, identity, members, now } = core;
+    const { written } = this.#core;
     const vector: VectorEntry[] = [];
     if (whole) vector.push(...written.entries());
     else for (const origin of peer.dirty) vector.push([origin, written.head(origin), written.top(origin)]);
     peer.dirty.clear();
-    core.send(peer, {
+    this.#core.send(peer, this.#beatOf(vector, whole));
+    this.#prune(peer);
+  }
+
+  #beatOf(vector: VectorEntry[], whole: boolean): Beat {
+    const { written, identity, members, now, horizon } = this.#core;
+    return {
       type: 'beat',
       wallMs: now.wall,
       phase: this.#lifecycle.peerPhase,
@@ -241,10 +261,13 @@ export class Gossip {
       membersHash: members.hash,
       whole,
       vector,
-      report: core.horizon.report,
-    });
+      report: horizon.report,
+    };
+  }
+
+  #prune(peer: Peer): void {
     if (peer.unwanted.size === 0) return;
-    core.send(peer, { type: 'prune', origins: [...peer.unwanted] });
+    this.#core.send(peer, { type: 'prune', origins: [...peer.unwanted] });
     peer.unwanted.clear();
   }
 

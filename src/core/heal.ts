@@ -217,7 +217,9 @@ export class Heal {
   /** A record that wins over whatever was lost is on its way to the disk, in this batch if it was not before. */
   replaced(key: string, row: Row, batch?: Batch): void {
     const damage = this.#damages.get(key);
-    if (damage === undefined || damage.decided) return;
+    if (damage === undefined) return;
+    // In the batch of the healed record, perhaps, of which nothing then says that it replaced what was lost.
+    if (damage.decided) return this.#dropDots(damage, row);
     if (damage.lost) {
       this.#core.counters.damageHealed += 1;
       batch?.mended.set(key, undefined);

@@ -6,14 +6,15 @@
  * synchronous look-up of one row. The node (real clock, ws, LevelDB) and the simulator (virtual time) are the
  * two drivers.
  *
- * Every `persist` is answered by exactly one `persisted` or `persist-failed`; every `open-scan` by `scan-opened`
+ * Every `persist` is answered by exactly one `persisted` or `persist-failed`, and where the store flushes, each
+ * `persisted` is followed by a `flushed` that covers it, or by `persist-failed`; every `open-scan` by `scan-opened`
  * or `scan-failed`, every `read-scan` by `scan-read` or `scan-failed`; every `plan` by `planned`; every `dial` by `link-opened` or
  * `dial-failed`; every opened link by one `link-closed`.
  */
 import type { ErrorCode, ErrorDetails } from '../errors.js';
 import type { GivenStamp } from './hlc.js';
 import type { PeerMessage } from './messages.js';
-import type { Dot, OriginId, Records, Row, StampHex, StoreBatch } from './types.js';
+import type { Dot, KeyShare, OriginId, Records, Row, StampHex, StoreBatch } from './types.js';
 
 export type LinkId = number;
 
@@ -51,7 +52,11 @@ export type Input =
   /** The queue towards the peer is over its cap (pushes are being dropped), or is drained again. */
   | { readonly type: 'link-congested'; readonly link: LinkId }
   | { readonly type: 'link-drained'; readonly link: LinkId }
+  /** The batch is readable, and survives the end of this process. */
   | { readonly type: 'persisted'; readonly batch: number }
+  /** This batch and all before it survive a loss of power. Only where `config.flushes`. */
+  | { readonly type: 'flushed'; readonly batch: number }
+  /** This batch, or the flush of an earlier one, failed: what is on the disk is unknown. */
   | { readonly type: 'persist-failed'; readonly batch: number; readonly message: string }
   | { readonly type: 'scan-opened'; readonly scan: number; readonly heads: ReadonlyMap<OriginId, number> }
   | {
@@ -126,6 +131,8 @@ export type Effect =
       readonly plan: number;
       readonly rangeBytes: number;
       readonly rangesMax: number;
+      /** All entries, in order of keys; empty when it is not known how they lie. The key of the last one is empty. */
+      readonly shares: readonly KeyShare[];
     }
   | {
       readonly type: 'read-scan';

@@ -217,7 +217,7 @@ export class Lifecycle {
   becomeReady(): void {
     const { identity } = this.#core;
     this.#store('ready');
-    this.#core.afterWritten(() => {
+    this.#core.afterDurable(() => {
       if (identity.phase !== 'bootstrapping') return;
       identity.phase = 'ready';
       this.#core.log('info', 'bootstrapped');
@@ -342,7 +342,7 @@ export class Lifecycle {
     this.#core.horizon.founded();
     this.#store('ready');
     this.#core.log('info', 'founded', { uid });
-    this.#core.afterWritten(() => {
+    this.#core.afterDurable(() => {
       // It may have given way to another founding meanwhile.
       if (identity.uid !== uid || !identity.founder || identity.phase === 'expelled') return;
       identity.phase = 'ready';

@@ -432,10 +432,14 @@ export class Links {
     this.#core.emit({ type: 'dial', address });
   }
 
-  /** Of two members the one with the smaller name dials first, so that most pairs never make two links. */
+  /**
+   * Of two members the one with the smaller name dials first, so that most pairs never make two links. Not to one that
+   * has nothing yet: every source that it has to wait for is time in which it does not serve.
+   */
   #courtesy(member: MemberRow): number {
-    const { config, options } = this.#core;
-    const first = config.address === '' || config.name < member.name || isSparse(this.#core);
+    const { config, options, identity } = this.#core;
+    const isEager = config.address === '' || identity.phase === 'bootstrapping' || isSparse(this.#core);
+    const first = isEager || config.name < member.name;
     return first ? 0 : this.#core.jitter(options.beatMs);
   }
 

@@ -5,16 +5,17 @@
  * What it may look up synchronously is the row of one key as last written. Everything that is still on its
  * way to the store is known to its own write queue.
  */
-import { isReadmeshError, ReadmeshError } from '../errors.js';
+import { isReadmeshError } from '../errors.js';
 import type { CoreOptions } from '../options.js';
 import { Acknowledgements } from './acknowledgements.js';
 import type { BootstrapProgress } from './bootstrap.js';
 import { Collection } from './collection.js';
+import { Commit } from './commit.js';
 import type { Core, Counters, Identity, ReplicaConfig, ReplicaDeps, TimerName } from './core.js';
 import { Digest, type DigestView } from './digest.js';
-import { asDeleted } from './entry.js';
 import { Exclusion } from './exclusion.js';
 import { FailureDetector } from './failure-detector.js';
+import { Fitness } from './fitness.js';
 import { Gossip } from './gossip.js';
 import { DAMAGED, type Found, Heal, type Outcome } from './heal.js';
 import { HealAnswers } from './heal-answers.js';
@@ -35,9 +36,9 @@ import { Sealing } from './sealing.js';
 import { Sessions } from './sessions.js';
 import { Timers } from './timers.js';
 import { Trees } from './trees.js';
-import type { Instant, MemberRow, OriginId, Row } from './types.js';
+import type { Instant, MemberRow, Row } from './types.js';
 import { VersionVector } from './version-vector.js';
-import { type Batch, WriteQueue } from './write-queue.js';
+import { WriteQueue } from './write-queue.js';
 
 const NO_COUNTS: Counters = {
   framesPushed: 0,
@@ -110,6 +111,7 @@ export class ReplicaCore implements Core {
   readonly hlc: Hlc;
   readonly taken = new VersionVector();
   readonly written = new VersionVector();
+  readonly durable = new VersionVector();
   readonly queue: WriteQueue;
   readonly acks: Acknowledgements;
   readonly members = new MemberTable();
@@ -124,8 +126,10 @@ export class ReplicaCore implements Core {
   readonly heal: Heal;
   now: Instant = { wall: 0, mono: 0 };
 
+  readonly #commit: Commit;
   readonly #lifecycle: Lifecycle;
   readonly #links: Links;
+  readonly #fitness: Fitness;
   readonly #gossip: Gossip;
   readonly #trees: Trees;
   readonly #offers: Offers;
@@ -135,14 +139,8 @@ export class ReplicaCore implements Core {
   readonly #reconcile: Reconcile;
   readonly #answers: ReconcileAnswers;
   readonly #healAnswers: HealAnswers;
-  #stopping = false;
   #out: Effect[] = [];
-  /** Wall clock minus monotonic clock at the last input, ms: it changes when the clock is set. */
-  #clockOffset: number | undefined;
-  /** Monotonic ms until which a clock that was set ahead gives no stamps. */
-  #clockUnconfirmedUntil = Number.NEGATIVE_INFINITY;
   #wakeAt: number | undefined;
-  #storedHlc = { ms: 0, counter: 0 };
   #scans = 0;
 
   constructor(config: ReplicaConfig, deps: ReplicaDeps) {
@@ -151,14 +149,15 @@ export class ReplicaCore implements Core {
     this.options = config.options;
     this.identity = { uid: '', origin: this.randomId(), phase: 'new', founder: false, unmet: false };
     this.hlc = new Hlc(config.options.maxClockDriftMs, deps.recovered.hlc);
-    this.#storedHlc = { ...deps.recovered.hlc };
-    for (const [origin, head] of deps.recovered.heads) this.#recover(origin, head, head);
-    for (const [origin, top] of deps.recovered.tops)
-      if (deps.recovered.heads.has(origin)) this.#recover(origin, 0, top);
+    for (const vector of [this.taken, this.written, this.durable]) {
+      for (const [origin, head] of deps.recovered.heads) vector.raise(origin, head, head);
+      for (const [origin, top] of deps.recovered.tops)
+        if (deps.recovered.heads.has(origin)) vector.raise(origin, 0, top);
+    }
     const { commitRowsMax, commitBytesMax } = config.options;
     // Not by the vector: records of origins that are forgotten are not in it.
     const isEmpty = deps.recovered.heads.size === 0 && deps.recovered.tops.size === 0;
-    this.queue = new WriteQueue(commitRowsMax, commitBytesMax, isEmpty);
+    this.queue = new WriteQueue(commitRowsMax, commitBytesMax, config.flushes, isEmpty);
     this.acks = new Acknowledgements((effect) => this.emit(effect));
     this.detector = new FailureDetector(config.options.beatMs);
     this.sealing = new Sealing(this, {
@@ -174,6 +173,10 @@ export class ReplicaCore implements Core {
     });
     const merge = new Merge(this);
     this.#digest = new Digest(this);
+    this.#commit = new Commit(this, this.#digest, {
+      onLanded: (batch) => this.#replication.landed(batch),
+      onVector: (origins) => this.#gossip.changed(origins),
+    });
     this.heal = new Heal(this, this.#digest, merge);
     this.collection = new Collection(this, this.#digest);
     this.#healAnswers = new HealAnswers(this, this.#digest);
@@ -187,6 +190,7 @@ export class ReplicaCore implements Core {
       onAccepted: (peer) => this.#accepted(peer),
       onGone: (peer, lost) => this.#gone(peer, lost),
     });
+    this.#fitness = new Fitness(this, this.#lifecycle, this.#links);
     this.#trees = new Trees(this);
     this.#offers = new Offers(this);
     this.#replication = new Replication(this, merge, this.#trees, this.#offers);
@@ -200,10 +204,10 @@ export class ReplicaCore implements Core {
   handle(input: Input, now: Instant): readonly Effect[] {
     this.now = now;
     this.#out = [];
-    this.#watchClock();
+    this.#fitness.watchClock();
     this.#take(input);
-    this.#launch();
-    this.#prepare();
+    this.#commit.launch();
+    this.#commit.prepare();
     const wakeAt = this.timers.next();
     if (wakeAt !== this.#wakeAt) {
       this.#wakeAt = wakeAt;
@@ -319,27 +323,8 @@ export class ReplicaCore implements Core {
 
   /** What is wrong at present, for health. Empty when all is well. */
   issues(): { code: string; message: string }[] {
-    const out = this.#links.issues();
-    if (this.identity.phase === 'failed')
-      out.push({
-        code: 'STORE_FAILED',
-        message: 'the store refused a write: nothing is acknowledged until it is reopened',
-      });
-    if (this.identity.phase === 'outdated')
-      out.push({ code: 'OUTDATED', message: this.#lifecycle.outdatedText });
-    const minority = this.#minorityIssue();
-    if (minority !== undefined) out.push({ code: 'NO_MAJORITY', message: minority });
-    if (this.identity.phase === 'expelled')
-      out.push({
-        code: 'REMOVED',
-        message: 'this node was removed from its cluster: empty its data folder to join again',
-      });
-    for (const damage of [this.#digest.issue(), this.#reconcile.issue()])
-      if (damage !== undefined) out.push(damage);
-    const clock = this.#clockIssue();
-    if (clock !== undefined && !out.some((issue) => issue.code === 'CLOCK_SKEW'))
-      out.push({ code: 'CLOCK_SKEW', message: clock });
-    return out;
+    const damages = [this.#digest.issue(), this.#reconcile.issue()];
+    return this.#fitness.issues(damages.filter((damage) => damage !== undefined));
   }
 
   /** What becomes of an entry of a store that this node had before. */
@@ -395,16 +380,19 @@ export class ReplicaCore implements Core {
   }
 
   get hasDoubtfulClock(): boolean {
-    if (this.members.active().length < 2) return false;
-    return (
-      this.now.mono < this.#clockUnconfirmedUntil || this.partners().length === 0 || this.#links.clockIsOff
-    );
+    return this.#fitness.hasDoubtfulClock;
   }
 
   afterWritten(then: () => void): void {
-    const tail = this.queue.tail();
-    if (tail === undefined) then();
-    else tail.whenWritten.push(then);
+    const last = this.queue.lastUnwritten();
+    if (last === undefined) then();
+    else last.whenWritten.push(then);
+  }
+
+  afterDurable(then: () => void): void {
+    const last = this.queue.last();
+    if (last === undefined) then();
+    else last.whenDurable.push(then);
   }
 
   randomId(): string {
@@ -428,12 +416,10 @@ export class ReplicaCore implements Core {
         return;
       case 'message':
         return this.#message(input.link, input.message);
-      case 'persisted': {
-        const batch = this.queue.landed(input.batch);
-        // Before all that follows from it, thousands of answers for instance: the disk does not wait meanwhile.
-        this.#launch();
-        return this.#landed(batch);
-      }
+      case 'persisted':
+        return this.#commit.persisted(input.batch);
+      case 'flushed':
+        return this.#commit.flushed(input.batch);
       case 'persist-failed':
         return this.#storeFailed(input.message);
       case 'tick':
@@ -490,7 +476,7 @@ export class ReplicaCore implements Core {
       case 'rewrite-own':
         return this.#rewriteOwn(input.row);
       case 'stop':
-        this.#stopping = true;
+        this.#fitness.isStopping = true;
         return this.#digest.checkpoint();
     }
   }
@@ -547,7 +533,7 @@ export class ReplicaCore implements Core {
       case 'seals-hash':
         return this.sealing.onSealsHash(peer, message.hash);
       case 'push':
-        if (this.#mayMerge()) this.#replication.onPush(peer, message);
+        if (this.#fitness.mayMerge) this.#replication.onPush(peer, message);
         return;
       case 'ack':
         if (this.members.isMember(peer.origin))
@@ -569,7 +555,7 @@ export class ReplicaCore implements Core {
       case 'session-opened':
         return this.#sessions.onOpened(peer, message);
       case 'chunk':
-        if (this.#mayMerge()) this.#sessions.onChunk(peer, message);
+        if (this.#fitness.mayMerge) this.#sessions.onChunk(peer, message);
         return;
       case 'chunk-ack':
         return this.#sessions.onChunkAck(peer, message);
@@ -587,26 +573,21 @@ export class ReplicaCore implements Core {
         return this.#answers.onAskEntries(peer, message);
       case 'sums':
       case 'entries':
-        if (this.#mayMerge()) this.#reconcile.onAnswer(peer, message);
+        if (this.#fitness.mayMerge) this.#reconcile.onAnswer(peer, message);
         return;
       case 'ask-records':
         return this.#healAnswers.onAskRecords(peer, message);
       case 'ask-range':
         return this.#healAnswers.onAskRange(peer, message);
       case 'lent':
-        if (this.#mayMerge()) this.heal.onLent(peer, message);
+        if (this.#fitness.mayMerge) this.heal.onLent(peer, message);
         return;
     }
   }
 
-  #mayMerge(): boolean {
-    if (this.#stopping) return false;
-    return this.identity.phase === 'ready' || this.identity.phase === 'bootstrapping';
-  }
-
   #write(write: LocalWrite): void {
     try {
-      this.#refuseUnfit();
+      this.#fitness.refuseUnfit();
       this.#replication.write(write);
     } catch (error) {
       if (!isReadmeshError(error)) throw error;
@@ -653,7 +634,7 @@ export class ReplicaCore implements Core {
       return this.emit({ type: 'removed-member', id, found: false });
     this.members.merge([], [row.origin]);
     this.#gossip.membersChanged({ ...noNews(), removed: [row.origin] });
-    this.afterWritten(() => this.emit({ type: 'removed-member', id, found: true }));
+    this.afterDurable(() => this.emit({ type: 'removed-member', id, found: true }));
   }
 
   #healed(id: number, outcome: Outcome): void {
@@ -672,78 +653,7 @@ export class ReplicaCore implements Core {
     this.horizon.store();
     this.#digest.rewrite();
     this.collection.rewrite();
-    this.#storedHlc = { ms: 0, counter: 0 };
-  }
-
-  // The store.
-
-  #launch(): void {
-    // A batch after a failed one may be lost however well it seems to be written.
-    if (this.identity.phase === 'failed') return;
-    const batch = this.queue.launch();
-    if (batch === undefined) return;
-    if (!batch.announced) this.#bind(batch);
-    this.emit({ type: 'persist', batch });
-  }
-
-  #prepare(): void {
-    const next = this.queue.upcoming();
-    if (next === undefined || this.identity.phase === 'failed') return;
-    this.#bind(next);
-    this.emit({ type: 'prepare', batch: next });
-  }
-
-  #bind(batch: Batch): void {
-    this.#bindClock(batch);
-    this.#digest.bind(batch);
-  }
-
-  /** No stamp in the batch, nor any given before, is above the bound that it stores. */
-  #bindClock(batch: Batch): void {
-    const { ms, counter } = this.hlc;
-    if (ms === this.#storedHlc.ms && counter === this.#storedHlc.counter) return;
-    batch.hlc = { ms, counter };
-    this.#storedHlc = batch.hlc;
-  }
-
-  #landed(batch: Batch): void {
-    const changed: OriginId[] = [];
-    for (const [origin, head] of batch.heads)
-      if (this.written.raise(origin, head, head)) changed.push(origin);
-    for (const [origin, top] of batch.tops) if (this.written.raise(origin, 0, top)) changed.push(origin);
-    for (const origin of batch.forgets) {
-      this.written.drop(origin);
-      changed.push(origin);
-    }
-    this.#digest.landed(batch);
-    this.#tellChanges(batch);
-    this.#replication.landed(batch);
-    this.#gossip.changed(changed);
-    for (const then of batch.whenWritten) then();
-  }
-
-  #tellChanges(batch: Batch): void {
-    if (batch.collects) {
-      const { removals } = batch;
-      this.emit({ type: 'collected', keys: [...removals.keys()], rows: [...removals.values()] });
-      return;
-    }
-    const most = batch.rows.size + batch.removals.size;
-    const keys = new Array<string>(most);
-    const rows = new Array<Row>(most);
-    let count = 0;
-    for (const [key, row] of batch.removals) {
-      keys[count] = key;
-      rows[count++] = asDeleted(key, row, this.deps.checksum);
-    }
-    batch.rows.forEach(({ row, quiet }, key) => {
-      if (quiet) return;
-      keys[count] = key;
-      rows[count++] = row;
-    });
-    keys.length = count;
-    rows.length = count;
-    if (count > 0) this.emit({ type: 'changed', keys, rows });
+    this.#commit.rewrite();
   }
 
   #storeFailed(message: string): void {
@@ -756,77 +666,5 @@ export class ReplicaCore implements Core {
     this.#links.closeAll('the store failed');
     this.log('error', 'store-failed', { message });
     this.emit({ type: 'state' });
-  }
-
-  #recover(origin: OriginId, head: number, top: number): void {
-    this.taken.raise(origin, head, top);
-    this.written.raise(origin, head, top);
-  }
-
-  /**
-   * A clock that is set ahead may be right or wrong, and the others say so within a beat. A stamp given before
-   * that by a wrong one would keep them from taking anything of this node's for as long as it is ahead.
-   */
-  #watchClock(): void {
-    const { wall, mono } = this.now;
-    const offset = wall - mono;
-    const step = offset - (this.#clockOffset ?? offset);
-    this.#clockOffset = offset;
-    if (step <= this.options.maxClockDriftMs || this.members.active().length < 2) return;
-    this.#clockUnconfirmedUntil = mono + 2 * this.options.beatMs;
-    this.timers.set('beat', mono);
-    this.log('warn', 'clock-set-ahead', { byMs: Math.round(step) });
-    this.emit({ type: 'state' });
-  }
-
-  #clockIssue(): string | undefined {
-    const { wall, mono } = this.now;
-    if (mono < this.#clockUnconfirmedUntil)
-      return "this host's clock was set ahead a moment ago: retry when the other members had time to object";
-    if (this.#links.clockIsOff) return "most of the other members refuse this host's clock: correct it";
-    if (Math.max(wall, this.hlc.ms) <= this.horizon.floor) return this.horizon.setBackText;
-    if (this.hlc.isSkewed(wall))
-      return `this host's clock is ${this.hlc.ms - wall} ms behind a stamp already given: correct it`;
-    return undefined;
-  }
-
-  #minorityIssue(): string | undefined {
-    const minority = this.identity.phase === 'ready' ? this.exclusion.minority : undefined;
-    if (minority === undefined) return undefined;
-    const { heard, members, forMs } = minority;
-    return (
-      `for ${Math.floor(forMs / 1_000)} s this node has heard no majority of the members (${heard} of ${members}, itself included), ` +
-      'and the others may go on without it: it takes no writes until it hears them'
-    );
-  }
-
-  #refuseUnfit(): void {
-    const { phase } = this.identity;
-    if (this.#stopping) throw new ReadmeshError('CLOSED', 'this node is closing: ask another');
-    if (phase === 'expelled')
-      throw new ReadmeshError('REMOVED', 'this node was removed from its cluster: ask another');
-    if (phase === 'outdated')
-      throw new ReadmeshError('NOT_READY', `${this.#lifecycle.outdatedText}: ask another`);
-    if (phase === 'failed')
-      throw new ReadmeshError('STORE_FAILED', 'the store of this node has failed: ask another');
-    if (this.identity.unmet)
-      throw new ReadmeshError(
-        'NOT_READY',
-        'this node was restored from a backup and has met no member of its cluster yet: ask another, or start it without --join if there is no other',
-      );
-    if (phase !== 'ready')
-      throw new ReadmeshError(
-        'NOT_READY',
-        'this node does not hold all data yet: ask another, or wait for /readyz',
-      );
-    if (this.#links.isFenced)
-      throw new ReadmeshError(
-        'DUPLICATE_ORIGIN',
-        'another live node runs on a copy of this store: ask another',
-      );
-    const clock = this.#clockIssue();
-    if (clock !== undefined) throw new ReadmeshError('CLOCK_SKEW', clock);
-    const minority = this.#minorityIssue();
-    if (minority !== undefined) throw new ReadmeshError('NO_MAJORITY', `${minority}: ask another`);
   }
 }

@@ -5,7 +5,8 @@
  * in the range, the record or the current record of its key. A receiver whose head is at `from` or above
  * advances to `to`; one whose head is below applies the records, does not advance, and lets the vectors repair.
  * The frame leaves this node only after the batch is written, so that a killed process never forgets a
- * sequence number that a peer knows.
+ * sequence number that a peer knows. It is flushed here while the others write it: a host that loses power forgets
+ * its origin with whatever it had not flushed (storage/run-record.ts).
  *
  * Relays pass frames on as they came, at once. Whoever gets a frame for a second time from someone other than its
  * origin (or its second supplier, trees.ts) tells the sender to only announce that origin (`prune`), which leaves
@@ -248,7 +249,7 @@ export class Replication {
       }
     }
     if (push.frame === 0) return;
-    core.afterWritten(() => {
+    core.afterDurable(() => {
       if (core.peers.has(peer.link))
         core.send(peer, { type: 'ack', flushed: core.config.flushes, frames: [push.frame] });
     });
@@ -256,16 +257,16 @@ export class Replication {
 
   // Written batches.
 
-  /** The batch is written: announce what it holds, push what was accepted in it, settle who waits for no one else. */
+  /** The batch is written: push what was accepted in it, settle who waits for no one else. */
   landed(batch: Batch): void {
     const { writes } = batch;
     if (writes.length === 0) return;
     const { config } = this.#core;
     const frame = this.#acks.nextFrame();
     const written = new Set([config.host]);
-    const flushed = new Set(config.flushes ? [config.host] : []);
-    const group: Group = { frame, push: undefined, bytes: 0, written, flushed, writes };
-    const wanted = this.#acks.open(group);
+    const group: Group = { frame, push: undefined, bytes: 0, written, flushed: new Set(), writes };
+    if (this.#acks.open(group) && config.flushes) batch.group = group;
+    const wanted = group.writes.some((write) => write.needed > 1);
     const peers = this.#core.partners().filter((peer) => !peer.congested);
     if (!wanted && (batch.ownTo === 0 || peers.length === 0)) return;
     const push = this.#frameOf(batch, wanted ? frame : 0);

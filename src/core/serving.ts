@@ -6,6 +6,7 @@
  * itself has more to write than two commits, a chunk only every `YIELD_MS_MAX`.
  */
 import type { Core } from './core.js';
+import type { Digest } from './digest.js';
 import type { Handover } from './horizon.js';
 import type { ChunkAck, PlanAsk, Pull, PullRange, SessionEnd } from './messages.js';
 import type { Peer } from './peer.js';
@@ -37,14 +38,16 @@ interface Served {
 export class Serving {
   readonly #core: Core;
   readonly #trees: Trees;
+  readonly #digest: Digest;
   readonly #served = new Map<number, Served>();
   /** Plans that the store is asked for. */
   readonly #plans = new Map<number, { readonly peer: Peer; readonly plan: number }>();
   #planIds = 0;
 
-  constructor(core: Core, trees: Trees) {
+  constructor(core: Core, trees: Trees, digest: Digest) {
     this.#core = core;
     this.#trees = trees;
+    this.#digest = digest;
   }
 
   get count(): number {
@@ -83,7 +86,7 @@ export class Serving {
         ? { above: core.sealing.above(new Map(message.heads)) }
         : { after: message.after, until: message.until };
     // The asker's own row of the member table came just before: it is written before the snapshot is taken.
-    core.afterWritten(() => {
+    core.afterDurable(() => {
       const served = this.#served.get(scan);
       if (served === undefined) return;
       served.tops = core.written.tops();
@@ -192,6 +195,7 @@ export class Serving {
       plan,
       rangeBytes: Math.max(1, message.rangeBytes),
       rangesMax: Math.max(1, Math.min(message.rangesMax, options.bootstrapRangesMax)),
+      shares: this.#digest.shares,
     });
   }
 

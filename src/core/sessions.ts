@@ -36,7 +36,7 @@ export class Sessions {
 
   constructor(core: Core, lifecycle: Lifecycle, merge: Merge, trees: Trees, digest: Digest) {
     this.#core = core;
-    this.serving = new Serving(core, trees);
+    this.serving = new Serving(core, trees, digest);
     this.#asking = new Asking(core, merge);
     this.#catchUp = new CatchUp(core, this.#asking, merge);
     this.#bootstrap = new Bootstrap(core, this.#asking, merge, lifecycle, digest);

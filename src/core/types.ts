@@ -26,6 +26,12 @@ export interface Records {
   readonly rows: readonly Row[];
 }
 
+/** So many entries with keys up to `key`, and above that of the share before. */
+export interface KeyShare {
+  readonly key: string;
+  readonly count: number;
+}
+
 /** What one clock reading holds. `mono` never goes back; `wall` may. Both in milliseconds. */
 export interface Instant {
   readonly wall: number;

@@ -7,12 +7,17 @@
  * The queue is also the memory of what is still on its way: `pending(key)` gives the newest row that is not
  * yet written, so that two merges of one key never race and the newer never loses.
  *
- * What must wait for a batch (acknowledgements, relays, receipts) stands in the batch itself: its `writes` and its
- * `whenWritten`. Waiting for "all that was taken in so far" is waiting for the last batch, since batches are written
+ * Where the store flushes, a batch that is written still waits for that. Nothing that others do with it has to (reads,
+ * pushes, the vector): until then a loss of power may take it, as it may take all of a store that does not flush,
+ * and a node that lost a tail goes on under a new origin. What was promised has to wait: acknowledgements, and
+ * whatever asked for `whenDurable`.
+ *
+ * What waits for a batch stands in the batch itself: its `writes`, its `whenWritten` and `whenDurable`. Waiting for "all that was
+ * taken in so far" is waiting for the last batch, since batches are written and flushed
  * in order. Nothing else keeps a table of batches, for the reason that request-table.ts gives: with each table that
  * is rebuilt all that stood in the former ones would live on until the next full collection.
  */
-import type { PendingWrite } from './acknowledgements.js';
+import type { Group, PendingWrite } from './acknowledgements.js';
 import type { Change } from './digest-changes.js';
 import { DigestSum } from './digest-sum.js';
 import { dotOf, originOf, seqOf } from './entry.js';
@@ -63,18 +68,27 @@ export class Batch implements StoreBatch {
   announced = false;
   /** `removals` are entries that were over: nobody is told that they are gone. */
   collects = false;
+  /** Hosts that hold its writes, if any of them waits for that. */
+  group: Group | undefined;
   /** Run in order once the batch is written. Dropped when it failed. */
   readonly whenWritten: (() => void)[] = [];
+  /** Run in order once it is flushed, too, where the store flushes. Dropped when that failed. */
+  readonly whenDurable: (() => void)[] = [];
 
   constructor(id: number) {
     this.id = id;
   }
 }
 
+/** Batches that are written and not flushed: with more, a burst would be cut into ever smaller batches and frames. */
+const UNFLUSHED_MAX = 4;
+
 export class WriteQueue {
   readonly #rowsMax: number;
   readonly #bytesMax: number;
+  readonly #flushes: boolean;
   readonly #waiting: Batch[] = [];
+  readonly #unflushed: Batch[] = [];
   #inFlight: Batch | undefined;
   #open: Batch | undefined;
   #ids = 0;
@@ -87,9 +101,10 @@ export class WriteQueue {
   bytes = 0;
 
   /** `isFirst`: the store is empty, so that what is put from now on is all that it can ever hold. */
-  constructor(rowsMax: number, bytesMax: number, isFirst: boolean) {
+  constructor(rowsMax: number, bytesMax: number, flushes: boolean, isFirst: boolean) {
     this.#rowsMax = rowsMax;
     this.#bytesMax = bytesMax;
+    this.#flushes = flushes;
     if (isFirst) this.#known = new KeyFilter();
   }
 
@@ -126,9 +141,14 @@ export class WriteQueue {
     this.#open = undefined;
   }
 
-  /** The batch after whose writing all that was taken in so far is written; undefined: it is already. */
-  tail(): Batch | undefined {
+  /** The batch with which all that was taken in so far is written; undefined: it is already. */
+  lastUnwritten(): Batch | undefined {
     return this.#waiting.at(-1) ?? this.#inFlight;
+  }
+
+  /** The batch with which all that was taken in so far is durable; undefined: it is already. */
+  last(): Batch | undefined {
+    return this.lastUnwritten() ?? this.#unflushed.at(-1);
   }
 
   /** Nothing is on its way that changes entries or the vector: at most small records of the node. */
@@ -228,9 +248,9 @@ export class WriteQueue {
     return next;
   }
 
-  /** The next batch to write, which is then in flight; undefined while one is, or when there is none. */
+  /** The next batch to write, which is then in flight; undefined while it has to wait, or when there is none. */
   launch(): Batch | undefined {
-    if (this.#inFlight !== undefined) return undefined;
+    if (this.#inFlight !== undefined || this.#unflushed.length >= UNFLUSHED_MAX) return undefined;
     const next = this.#waiting.shift();
     if (next === this.#open) this.#open = undefined;
     this.#inFlight = next;
@@ -243,15 +263,23 @@ export class WriteQueue {
     if (batch === undefined || batch.id !== id)
       throw new Error(`batch ${id} landed, but ${batch?.id} is in flight`);
     this.#inFlight = undefined;
+    if (this.#flushes) this.#unflushed.push(batch);
     for (const key of batch.removals.keys()) this.#removing.delete(key);
     this.rows -= batch.rows.size;
     this.bytes -= batch.bytes;
     return batch;
   }
 
+  /** This batch and all before it are flushed: those that were not, oldest first. */
+  flushed(id: number): Batch[] {
+    const count = this.#unflushed.findIndex((batch) => batch.id > id);
+    return this.#unflushed.splice(0, count === -1 ? this.#unflushed.length : count);
+  }
+
   /** Writing failed: what is on disk is unknown, so nothing of what was queued may count. */
   drop(): void {
     this.#waiting.length = 0;
+    this.#unflushed.length = 0;
     this.#open = undefined;
     this.#inFlight = undefined;
     this.#removing.clear();

@@ -81,8 +81,11 @@ export class Driver {
   #draining = false;
   #closed = false;
   #storeGone = false;
-  /** The batch in flight. */
+  /** The batch in flight, and the flush. */
   #writing: Promise<void> = Promise.resolve();
+  #flushing: Promise<void> | undefined;
+  /** Last batch that is written. */
+  #written = 0;
 
   constructor(config: ReplicaConfig, store: Store, logger: Logger, hooks: DriverHooks) {
     this.#store = store;
@@ -171,7 +174,7 @@ export class Driver {
   /** Waits (bounded) until nothing is on its way to disk. */
   async written(timeoutMs: number): Promise<void> {
     const until = performance.now() + timeoutMs;
-    while (performance.now() < until && this.core.queue.tail() !== undefined) await delay(1);
+    while (performance.now() < until && this.core.queue.last() !== undefined) await delay(1);
   }
 
   /** Takes no more writes; waits (bounded) until nothing is on its way to disk and every write is answered. */
@@ -202,6 +205,7 @@ export class Driver {
     this.healing.close();
     for (const id of [...this.#scans.keys()]) await this.#closeScan(id);
     await this.#writing;
+    await this.#flushing;
   }
 
   #lookup(key: string): Found {
@@ -281,14 +285,36 @@ export class Driver {
     const { batch } = effect;
     this.#writing = this.#store.write(batch).then(
       () => {
-        if (!this.#storeGone) this.input({ type: 'persisted', batch: batch.id });
-      },
-      (error: Error) => {
         if (this.#storeGone) return;
-        this.#hooks.onStoreFailed(error);
-        this.input({ type: 'persist-failed', batch: batch.id, message: error.message });
+        this.#written = batch.id;
+        if (this.#store.flushes) this.#flushing ??= this.#flush();
+        this.input({ type: 'persisted', batch: batch.id });
       },
+      (error: Error) => this.#storeFailed(batch.id, error),
     );
+  }
+
+  /** Flushes again and again, until nothing is written that is not flushed. */
+  async #flush(): Promise<void> {
+    let flushed = 0;
+    try {
+      while (flushed < this.#written && !this.#storeGone) {
+        const upTo = this.#written;
+        await this.#store.flush();
+        flushed = upTo;
+        if (!this.#storeGone) this.input({ type: 'flushed', batch: upTo });
+      }
+    } catch (error) {
+      this.#storeFailed(this.#written, error as Error);
+    } finally {
+      this.#flushing = undefined;
+    }
+  }
+
+  #storeFailed(batch: number, error: Error): void {
+    if (this.#storeGone) return;
+    this.#hooks.onStoreFailed(error);
+    this.input({ type: 'persist-failed', batch, message: error.message });
   }
 
   #wakeAt(at: number | null): void {
@@ -338,9 +364,9 @@ export class Driver {
     }
   }
 
-  async #plan({ plan, rangeBytes, rangesMax }: Extract<Effect, { type: 'plan' }>): Promise<void> {
+  async #plan({ plan, rangeBytes, rangesMax, shares }: Extract<Effect, { type: 'plan' }>): Promise<void> {
     try {
-      this.input({ type: 'planned', plan, ...(await this.#store.plan(rangeBytes, rangesMax)) });
+      this.input({ type: 'planned', plan, ...(await this.#store.plan(rangeBytes, rangesMax, shares)) });
     } catch (error) {
       this.#logger.warn({ event: 'plan-failed' }, (error as Error).message);
       this.input({ type: 'planned', plan, keys: [], entries: 0, bytes: 0 });

@@ -226,7 +226,7 @@ export class Healing implements Healer, ScrubHost {
       const isHeld = this.#core
         .partners()
         .some(({ phase, vector }) => phase === 'ready' && !vector.isBehind(written));
-      if (!isHeld || queue.tail() !== undefined) return;
+      if (!isHeld || queue.last() !== undefined) return;
       clearInterval(this.#waiting);
       this.#onBroken(why);
     }, REPLICATED_POLL_MS);

@@ -10,7 +10,7 @@ import { restoredOf } from '../core/lifecycle.js';
 import type { Row } from '../core/types.js';
 import type { EncodedCache } from '../encoded-cache.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
-import { createHttpHandler } from '../http.js';
+import type { HttpHandler } from '../http.js';
 import { type CoreOptions, TRANSPORT_DEFAULTS } from '../options.js';
 import type { HealthIssue, Range, Receipt, Status } from '../read-store.js';
 import type {
@@ -632,9 +632,14 @@ export class Node implements NodeService {
 
   #openFaces(listener: Listener): void {
     const onFault = (error: unknown): void => this.fault(error);
-    listener.handle(
-      createHttpHandler(this, { valueBytesMax: this.#driver.core.options.valueBytesMax, onFault }),
-    );
+    let http: Promise<HttpHandler> | undefined;
+    // Loaded with the first request: it is a third of all that a start would have to load.
+    listener.handle(async (request, response) => {
+      http ??= import('../http.js').then(({ createHttpHandler }) =>
+        createHttpHandler(this, { valueBytesMax: this.#driver.core.options.valueBytesMax, onFault }),
+      );
+      (await http)(request, response);
+    });
     listener.acceptClients((ws, _remote, socket) => serveClient(ws, this, { socket, onFault }));
   }
 

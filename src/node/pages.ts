@@ -7,7 +7,7 @@
  * loop if the reader does not wait in between: `SCAN_ROWS` bounds what that takes.
  */
 import type { Row } from '../core/types.js';
-import type { Value } from '../read-store.js';
+import type { Rows, Value } from '../read-store.js';
 import type { RowScan } from '../service.js';
 import type { Quarantine } from './quarantine.js';
 
@@ -21,7 +21,7 @@ const NO_ROWS: Page = { keys: [], rows: [] };
 const ignored = (): void => {};
 
 /** Ends with what the scan, or `pick`, throws. `next` may be called ahead: answers come in order. */
-export class Pages<T> implements AsyncIterableIterator<T> {
+export class Pages<T> implements Rows<T> {
   readonly #open: () => RowScan;
   readonly #pick: (key: string, row: Row) => T | undefined;
   #scan: RowScan | undefined;
@@ -50,6 +50,18 @@ export class Pages<T> implements AsyncIterableIterator<T> {
     return this.#loading.then(() => this.next());
   }
 
+  /** All that is left, without a promise for each row. */
+  async toArray(): Promise<T[]> {
+    const out: T[] = [];
+    for (;;) {
+      if (this.#loading !== undefined) await this.#loading;
+      else if (this.#at < this.#page.keys.length) this.#drain(out);
+      else if (this.#failure !== undefined) return this.#fail();
+      else if (this.#ended) return out;
+      else this.#loading = this.#load();
+    }
+  }
+
   async return(): Promise<IteratorResult<T>> {
     this.#ended = true;
     this.#failure = undefined;
@@ -76,6 +88,21 @@ export class Pages<T> implements AsyncIterableIterator<T> {
       this.#page = NO_ROWS;
       this.#loading = this.#end(error);
       return this.#loading.then(() => this.next());
+    }
+  }
+
+  /** The rest of the page. */
+  #drain(out: T[]): void {
+    const { keys, rows } = this.#page;
+    try {
+      while (this.#at < keys.length) {
+        const at = this.#at++;
+        const value = this.#pick(keys[at]!, rows[at]!);
+        if (value !== undefined) out.push(value);
+      }
+    } catch (error) {
+      this.#page = NO_ROWS;
+      this.#loading = this.#end(error);
     }
   }
 

@@ -12,14 +12,14 @@ import { assertKey, KIND_REGISTER, makeRow } from '../core/entry.js';
 import { isVisible } from '../core/expiry.js';
 import type { Row } from '../core/types.js';
 import { ReadmeshError } from '../errors.js';
-import type { Range, Value } from '../read-store.js';
+import type { Range, Rows, Value } from '../read-store.js';
 import type { RowScan } from '../service.js';
 import type { Store } from '../storage/store.js';
-import { decodeRow, encodeValue } from '../values.js';
+import { decodeRow, encodeValue, valueOfRow } from '../values.js';
+import { Pages, pickKey } from './pages.js';
 
 /** Deadline of one read at a peer, ms. */
 const TIMEOUT_MS = 3_000;
-const SCAN_ROWS = 256;
 /** What came as a value has a stamp and a dot at its own host, which a client is not told. */
 const UNKNOWN = { kind: KIND_REGISTER, stamp: new Uint8Array(16), origin: '0'.repeat(16), seq: 0 };
 
@@ -84,25 +84,19 @@ export class ReadThrough {
     };
   }
 
-  async *keys(range: Range): AsyncGenerator<string, void, undefined> {
-    for await (const [key] of this.entries(range)) yield key;
+  keys(range: Range): Rows<string> {
+    return new Pages(() => this.scan(range), pickKey);
   }
 
-  async *values(range: Range): AsyncGenerator<Value, void, undefined> {
-    for await (const [, value] of this.entries(range)) yield value;
+  values(range: Range): Rows<Value> {
+    return new Pages(() => this.scan(range), valueOfRow);
   }
 
-  async *entries(range: Range): AsyncGenerator<[string, Value], void, undefined> {
-    const scan = this.scan(range);
-    try {
-      for (;;) {
-        const { keys, rows } = await scan.next(SCAN_ROWS);
-        if (keys.length === 0) return;
-        for (let i = 0; i < keys.length; i++) yield [keys[i]!, decodeRow(keys[i]!, rows[i]!).value];
-      }
-    } finally {
-      await scan.close();
-    }
+  entries(range: Range): Rows<[string, Value]> {
+    return new Pages(
+      () => this.scan(range),
+      (key, row) => [key, valueOfRow(key, row)],
+    );
   }
 
   async close(): Promise<void> {

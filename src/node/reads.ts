@@ -11,11 +11,11 @@ import { Cache, type CacheStats } from '../cache.js';
 import { assertKey, expiresAtOf, isTombstone, KIND_REGISTER, kindOf, utf8Length } from '../core/entry.js';
 import { isExpired, isVisible } from '../core/expiry.js';
 import { DAMAGED } from '../core/heal.js';
-import type { Row } from '../core/types.js';
+import type { Records, Row } from '../core/types.js';
 import { EncodedCache, type EncodedCacheStats } from '../encoded-cache.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import type { CoreOptions } from '../options.js';
-import type { Range, Value } from '../read-store.js';
+import type { Range, Rows, Value } from '../read-store.js';
 import type { RowScan } from '../service.js';
 import { damagedRecord } from '../storage/chunk-cursor.js';
 import type { KeyRange, RowCursor, Store } from '../storage/store.js';
@@ -139,9 +139,9 @@ export class Reads {
   /** The live row; a promise only when a peer has to be asked for it. */
   readRow(key: string): Row | undefined | Promise<Row | undefined> {
     if (!this.#open) this.#gate();
-    assertKey(key);
     const row = this.#look(key);
     if (row !== undefined && row !== DAMAGED) return this.#live(row);
+    assertKey(key);
     if (row === undefined && this.#healer.isMiss(key, true)) return undefined;
     const asked = row === DAMAGED ? this.#healer.heal(key) : this.#healer.confirm(key);
     const found = asked.then((row) => this.#live(row));
@@ -167,15 +167,15 @@ export class Reads {
     return new LiveScan(this.#store.rows(bounds), limit, this.#clockMs, this.#healer);
   }
 
-  keys(range: Range): AsyncIterableIterator<string> {
+  keys(range: Range): Rows<string> {
     return new Pages(() => this.scan(range), pickKey);
   }
 
-  values(range: Range): AsyncIterableIterator<Value> {
+  values(range: Range): Rows<Value> {
     return new Pages(() => this.scan(range), pickValue(this.#quarantine));
   }
 
-  entries(range: Range): AsyncIterableIterator<[string, Value]> {
+  entries(range: Range): Rows<[string, Value]> {
     return new Pages(() => this.scan(range), pickEntry(this.#quarantine));
   }
 
@@ -202,13 +202,13 @@ export class Reads {
 
   /** The live row. Throws DAMAGED and UNPROVED. */
   #rowSync(key: string): Row | undefined {
-    assertKey(key);
     const row = this.#look(key);
+    if (row !== undefined && row !== DAMAGED) return this.#live(row);
+    assertKey(key);
     if (row === DAMAGED) {
       this.#healer.heal(key).catch(ignored);
       throw damagedRecord(key);
     }
-    if (row !== undefined) return this.#live(row);
     if (this.#healer.isMiss(key, false)) return undefined;
     this.#healer.confirm(key).catch(ignored);
     throw new ReadmeshError(
@@ -229,7 +229,9 @@ export class Reads {
     return row;
   }
 
+  /** What is found under a key is found under a valid one; whether another key is valid is for the caller to see. */
   #look(key: string): Row | undefined | typeof DAMAGED {
+    if (typeof key !== 'string') assertKey(key);
     if (this.#healer.isLost(key)) return DAMAGED;
     try {
       return this.#store.getRow(key);
@@ -255,24 +257,28 @@ function settled<T>(found: (T | Promise<T>)[]): T[] | Promise<T[]> {
 
 class LiveScan implements RowScan {
   readonly #cursor: RowCursor;
-  readonly #clockMs: () => number;
+  readonly #isLive: (row: Row) => boolean;
   readonly #healer: Healer;
   #left: number;
 
   constructor(cursor: RowCursor, limit: number, clockMs: () => number, healer: Healer) {
     this.#cursor = cursor;
     this.#left = limit;
-    this.#clockMs = clockMs;
+    this.#isLive = (row) => isVisible(row, clockMs);
     this.#healer = healer;
   }
 
-  async next(rowsMax: number): Promise<{ keys: readonly string[]; rows: readonly Row[] }> {
+  async next(rowsMax: number): Promise<Records> {
     const wanted = Math.min(rowsMax, this.#left);
     while (wanted > 0) {
-      const page = await this.#page(wanted);
+      let page: Records;
+      try {
+        page = await this.#cursor.next(wanted, SCAN_BYTES);
+      } catch (error) {
+        page = await this.#healed(error);
+      }
       if (page.keys.length === 0) break;
-      const isLive = (row: Row): boolean => isVisible(row, this.#clockMs);
-      const live = page.rows.every(isLive) ? page : onlyThose(page, isLive);
+      const live = page.rows.every(this.#isLive) ? page : onlyThose(page, this.#isLive);
       if (live.keys.length === 0) continue;
       this.#left -= live.keys.length;
       return live;
@@ -284,30 +290,23 @@ class LiveScan implements RowScan {
     return this.#cursor.close();
   }
 
-  /** Rows in order; a damaged one as a peer has it. */
-  async #page(rowsMax: number): Promise<{ keys: readonly string[]; rows: readonly Row[] }> {
-    try {
-      return await this.#cursor.next(rowsMax, SCAN_BYTES);
-    } catch (error) {
-      if (!isReadmeshError(error) || error.code !== 'DAMAGED') throw error;
-      const { key } = error.details;
-      if (typeof key !== 'string') {
-        this.#healer.onUnreadable();
-        throw error;
-      }
-      const row = await this.#healer.heal(key);
-      if (row !== undefined) return { keys: [key], rows: [row] };
-      // Nobody knows this key: it is a damaged one's, and which keys are missing in its place cannot be told here.
+  /** A damaged row as a peer has it. Throws what no peer can help with. */
+  async #healed(error: unknown): Promise<Records> {
+    if (!isReadmeshError(error) || error.code !== 'DAMAGED') throw error;
+    const { key } = error.details;
+    if (typeof key !== 'string') {
       this.#healer.onUnreadable();
       throw error;
     }
+    const row = await this.#healer.heal(key);
+    if (row !== undefined) return { keys: [key], rows: [row] };
+    // Nobody knows this key: it is a damaged one's, and which keys are missing in its place cannot be told here.
+    this.#healer.onUnreadable();
+    throw error;
   }
 }
 
-function onlyThose(
-  page: { keys: readonly string[]; rows: readonly Row[] },
-  isLive: (row: Row) => boolean,
-): { keys: string[]; rows: Row[] } {
+function onlyThose(page: Records, isLive: (row: Row) => boolean): Records {
   const keys: string[] = [];
   const rows: Row[] = [];
   for (let i = 0; i < page.keys.length; i++) {

@@ -10,6 +10,7 @@ import type {
   ReadyOptions,
   Receipt,
   Replica,
+  Rows,
   Status,
   Value,
   WatchOptions,
@@ -66,16 +67,16 @@ export class EmbeddedReplica implements Replica {
     return through === undefined ? reads.has(key) : (await through.row(key)) !== undefined;
   }
 
-  keys(range: Range = {}): AsyncIterableIterator<string> {
+  keys(range: Range = {}): Rows<string> {
     return (this.node.through ?? this.node.reads).keys(range);
   }
 
-  values<T = Value>(range: Range = {}): AsyncIterableIterator<T> {
-    return (this.node.through ?? this.node.reads).values(range) as AsyncIterableIterator<T>;
+  values<T = Value>(range: Range = {}): Rows<T> {
+    return (this.node.through ?? this.node.reads).values(range) as Rows<T>;
   }
 
-  entries<T = Value>(range: Range = {}): AsyncIterableIterator<[string, T]> {
-    return (this.node.through ?? this.node.reads).entries(range) as AsyncIterableIterator<[string, T]>;
+  entries<T = Value>(range: Range = {}): Rows<[string, T]> {
+    return (this.node.through ?? this.node.reads).entries(range) as Rows<[string, T]>;
   }
 
   put(key: string, value: Value, options: WriteOptions = {}): Promise<Receipt> {

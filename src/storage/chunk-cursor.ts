@@ -57,26 +57,40 @@ export abstract class ChunkCursor implements RowCursor {
 
   async next(rowsMax: number, bytesMax: number): Promise<Records> {
     if (this.#closing !== undefined) throw closed(this.source);
-    if (!this.#hasMore && !(await this.#load(Math.max(1, rowsMax)))) return NOTHING;
-    const chunk = this.#chunk;
-    // The usual case, for which nothing is copied.
-    if (this.#at === 0 && chunk.keys.length === rowsMax && chunk.bytes <= bytesMax && !chunk.damage) {
-      this.#at = rowsMax;
-      return chunk;
+    let taken: Chunk | undefined;
+    for (;;) {
+      if (this.#hasMore) {
+        // The usual case, for which nothing is copied.
+        if (taken === undefined && this.#isWhole(rowsMax, bytesMax)) {
+          this.#at = rowsMax;
+          return this.#chunk;
+        }
+        taken ??= new Chunk();
+        this.#take(taken, rowsMax, bytesMax);
+        if (this.#hasMore || taken.keys.length >= rowsMax || taken.bytes >= bytesMax) return taken;
+      }
+      if (this.#broken !== undefined) throw this.#broken;
+      if (this.#ended) return taken ?? NOTHING;
+      try {
+        this.#at = 0;
+        this.#chunk = NOTHING;
+        this.#chunk = await this.refill(Math.max(1, rowsMax - (taken?.keys.length ?? 0)));
+      } catch (error) {
+        this.#broken = error;
+        throw error;
+      }
+      this.#ended = this.#chunk.keys.length === 0;
     }
-    const taken = new Chunk();
-    do this.#take(taken, rowsMax, bytesMax);
-    while (
-      !this.#hasMore &&
-      taken.keys.length < rowsMax &&
-      taken.bytes < bytesMax &&
-      (await this.#load(rowsMax - taken.keys.length))
-    );
-    return taken;
   }
 
   get #hasMore(): boolean {
     return this.#at < this.#chunk.keys.length;
+  }
+
+  /** Whether the chunk is just what is asked for. */
+  #isWhole(rowsMax: number, bytesMax: number): boolean {
+    const { keys, bytes, damage } = this.#chunk;
+    return this.#at === 0 && keys.length === rowsMax && bytes <= bytesMax && damage === undefined;
   }
 
   /** Moves what there is room for. Throws the damage that comes first. */
@@ -96,22 +110,6 @@ export abstract class ChunkCursor implements RowCursor {
       if (!isFirst && isFull) return;
       taken.add(key, row);
     }
-  }
-
-  /** False at the end. */
-  async #load(rowsWanted: number): Promise<boolean> {
-    if (this.#broken !== undefined) throw this.#broken;
-    if (this.#ended) return false;
-    this.#at = 0;
-    try {
-      this.#chunk = await this.refill(rowsWanted);
-    } catch (error) {
-      this.#chunk = NOTHING;
-      this.#broken = error;
-      throw error;
-    }
-    this.#ended = this.#chunk.keys.length === 0;
-    return !this.#ended;
   }
 }
 

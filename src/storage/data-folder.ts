@@ -160,7 +160,7 @@ async function openLocked(locked: Locked, before?: RunMark): Promise<DataFolder>
       flush: locked.flush,
       run,
       reclaimFile: join(folder, RECLAIM),
-      onWritten: (batches) => record.count(batches),
+      onDurable: (batches) => record.count(batches),
       onFailed: () => record.invalidate(),
     });
     if (isNew) completeNew(folder, marker, store);

@@ -63,8 +63,16 @@ function layDotKey(origin: OriginId, seq: number): number {
   return hashText(digits, stemHash);
 }
 
+/**
+ * At most so much of LevelDB's memory does a row of so many bytes take: itself with its lengths and sequence number, a
+ * node of the skip list, and what is left over at the end of a block of its arena.
+ */
+const memoryOf = (bytes: number): number => bytes + 48 + (bytes <= 256 ? bytes / 12 : bytes / 3);
+
 export class LevelBatch {
   readonly #chain: Chain;
+  /** Bytes that it takes of LevelDB's write buffer, at most. */
+  memory = 0;
 
   constructor(db: Db) {
     this.#chain = db.batch() as Chain;
@@ -78,13 +86,17 @@ export class LevelBatch {
         `a key of ${key.length} characters reached the store: report this bug`,
       );
     // Before the new one is put, which may be the same: a record that is written anew keeps its dot.
-    if (replaces !== undefined) this.#chain._del(dotKey(replaces.origin, replaces.seq));
+    if (replaces !== undefined) {
+      this.#chain._del(dotKey(replaces.origin, replaces.seq));
+      this.memory += memoryOf(DOT_KEY_LENGTH);
+    }
     const end = CRC_BYTES + writeText(key, keyBytes, CRC_BYTES);
     keyBytes[CRC_BYTES - 1] = ENTRY_BYTE;
     this.#chain._put(entryKeys.upTo(end), row);
     const sealed = dotValues.upTo(end);
     writeChecksum(sealed, checksumFrom(layDotKey(originOf(row), seqOf(row)), sealed));
     this.#chain._put(dotBytes, sealed);
+    this.memory += memoryOf(end + row.length) + memoryOf(DOT_KEY_LENGTH + end);
   }
 
   /** The record as it lies in the store, with its dot row. */
@@ -92,10 +104,12 @@ export class LevelBatch {
     const { origin, seq } = dotOf(row);
     this.#chain.del(ENTRY + key);
     this.#chain.del(dotKey(origin, seq));
+    this.memory += memoryOf(3 * key.length) + memoryOf(DOT_KEY_LENGTH);
   }
 
   /** A damaged row. Before anything is put. */
   drop(drop: Drop): void {
+    this.memory += memoryOf(4 * KEY_BYTES_MAX);
     if ('key' in drop) this.#chain.del(ENTRY + drop.key);
     else if ('dot' in drop) this.#chain.del(dotKey(drop.dot.origin, drop.dot.seq));
     else this.#chain.del(drop.raw as unknown as string, { keyEncoding: 'view' } as object);
@@ -104,16 +118,18 @@ export class LevelBatch {
   /** A row of the store itself or of the node. */
   set(physicalKey: string, payload: Uint8Array): void {
     this.#chain.put(physicalKey, seal(physicalKey, payload));
+    this.memory += memoryOf(3 * physicalKey.length + CRC_BYTES + payload.length);
   }
 
   delete(physicalKey: string): void {
     this.#chain.del(physicalKey);
+    this.memory += memoryOf(3 * physicalKey.length);
   }
 
   /** The mark goes with it in every case; `write` would take a batch for empty that has rows of `put` only. */
-  write(mark: RunMark, sync: boolean): Promise<void> {
+  write(mark: RunMark): Promise<void> {
     this.set(META + META_RUN, encodeRun(mark));
-    return this.#chain.write({ sync });
+    return this.#chain.write({ sync: false });
   }
 
   close(): Promise<void> {

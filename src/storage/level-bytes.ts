@@ -5,8 +5,7 @@ import { ENTRY } from './physical.js';
 const FAMILY = Buffer.from(ENTRY);
 const FAMILY_END = Buffer.from([FAMILY[0]! + 1]);
 const BYTES = { keyEncoding: 'buffer' } as const;
-/** Rows and bytes of one trip to LevelDB's thread. */
-const SLICE_ROWS = 512;
+/** Bytes of one trip to LevelDB's thread. */
 const SLICE_BYTES = 262_144;
 
 export class LevelBytes {
@@ -38,24 +37,6 @@ export class LevelBytes {
       bytes: found.reduce((sum, { key, row }) => sum + key.length + row.length, 0),
       last: found.at(-1)?.key,
     };
-  }
-
-  async *all(): AsyncGenerator<{ key: string; bytes: number }, void, undefined> {
-    const iterator = this.#db.iterator<string, Uint8Array>({
-      gte: ENTRY,
-      lt: FAMILY_END.toString(),
-      highWaterMarkBytes: SLICE_BYTES,
-    });
-    try {
-      for (;;) {
-        const entries = await iterator.nextv(SLICE_ROWS);
-        if (entries.length === 0) return;
-        for (const [physical, row] of entries)
-          yield { key: physical.slice(ENTRY.length), bytes: physical.length - ENTRY.length + row.length };
-      }
-    } finally {
-      await iterator.close();
-    }
   }
 
   async #read(position: Uint8Array, rowsMax: number): Promise<{ key: Buffer; row: Uint8Array }[]> {

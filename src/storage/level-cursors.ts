@@ -41,12 +41,21 @@ function nextAfter(family: string): string {
   return String.fromCharCode(family.charCodeAt(0) + 1);
 }
 
-/** LevelDB's bounds for a range of entries. */
-function entryBounds(range: KeyRange): Record<string, string> {
+/** The key that comes next after every key that is equal or less. */
+const ABOVE = '\0';
+
+/**
+ * LevelDB's options for a range of entries. The interval is half-open and the object of one shape: an iterator is
+ * opened for each short scan, and LevelDB's binding looks every option up by its name.
+ */
+function entryOptions(range: KeyRange, snapshot: LevelDbSnapshot | undefined) {
   const { lower, lowerInclusive, upper, upperInclusive } = keyInterval(range);
   return {
-    [lowerInclusive ? 'gte' : 'gt']: ENTRY + lower,
-    ...(upper === undefined ? { lt: nextAfter(ENTRY) } : { [upperInclusive ? 'lte' : 'lt']: ENTRY + upper }),
+    gte: ENTRY + lower + (lowerInclusive ? '' : ABOVE),
+    lt: upper === undefined ? nextAfter(ENTRY) : ENTRY + upper + (upperInclusive ? ABOVE : ''),
+    reverse: range.reverse === true,
+    highWaterMarkBytes: SLICE_BYTES_MAX,
+    snapshot,
   };
 }
 
@@ -62,14 +71,9 @@ export class EntryCursor extends ChunkCursor {
     super();
     this.source = db.location;
     this.#left = range.limit ?? Number.POSITIVE_INFINITY;
-    const bounds = entryBounds(range);
+    const options = entryOptions(range, snapshot);
     try {
-      this.#iterator = db.iterator({
-        ...bounds,
-        reverse: range.reverse ?? false,
-        highWaterMarkBytes: SLICE_BYTES_MAX,
-        ...(snapshot === undefined ? {} : { snapshot }),
-      });
+      this.#iterator = db.iterator(options);
     } catch (error) {
       throw readFailure(this.source, error);
     }

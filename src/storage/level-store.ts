@@ -2,17 +2,18 @@
  * The store on disk: one LevelDB, opened with care for what LevelDB does not promise.
  *
  * - One batch in flight. LevelDB may apply concurrent batches out of order.
+ * - Batches are flushed after they are written (log-sync.ts), so that they are readable at once. Before one that may
+ *   go into another log all others are flushed: otherwise a loss of power might take an earlier batch alone.
  * - After a failed batch no other one is written until the store is reopened: LevelDB would accept it, and lose
  *   it at the next opening.
  * - Every row bears a checksum of its own, since LevelDB's are not verified on reads.
- * - A new log's name is flushed together with the batch (folder-sync.ts).
+ * - A new log's name is flushed together with its batches (folder-sync.ts).
  * - The database is only created where the caller says that there was none (data-folder.ts).
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ClassicLevel } from 'classic-level';
-import { isIntact } from '../checksum.js';
 import { dotOf, isWhole, KEY_BYTES_MAX, utf8Length } from '../core/entry.js';
-import type { BatchRow, Dot, Recovered, Row, StoreBatch } from '../core/types.js';
+import type { BatchRow, Dot, KeyShare, Recovered, Row, StoreBatch } from '../core/types.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { damagedRecord } from './chunk-cursor.js';
 import { closed, openFailure, readFailure, untrusted, writeFailure } from './disk-errors.js';
@@ -21,6 +22,7 @@ import { LevelBatch } from './level-batch.js';
 import { LevelBytes } from './level-bytes.js';
 import { type Db, EntryCursor, LevelSnapshot, readHeads, readSealed, readTops } from './level-cursors.js';
 import { LevelScrub } from './level-scrub.js';
+import { LogSync } from './log-sync.js';
 import {
   decodeHlc,
   decodeRun,
@@ -30,6 +32,7 @@ import {
   encodeHlc,
   encodeRun,
   HEAD,
+  LookupKey,
   META,
   META_HLC,
   META_RUN,
@@ -62,9 +65,20 @@ export const LEVEL_OPTIONS = {
 const SLICE_ROWS = 100;
 
 /**
- * LevelDB's binding copies the key of a `getSync` into a buffer that it grows only when a key fills it to the
- * last byte; a multi-byte character across the end is cut off and another key's record returned. One look-up of
- * a key longer than any of ours makes the buffer too large for that ever to happen.
+ * What abstract-level asks of its implementors, and what its own `getSync` comes down to. That one looks up encodings
+ * for each key; it also sees to it that the database is open, which whoever calls this has to.
+ */
+interface Lookup {
+  _getSync(key: Uint8Array, options: typeof BY_BYTES): Uint8Array | undefined;
+}
+
+/** The key need not be put together as a string first, to be encoded after. */
+const BY_BYTES = { keyEncoding: 'view', valueEncoding: 'view' } as const;
+
+/**
+ * LevelDB's binding copies a key that `getSync` is given as a string into a buffer that it grows only when a key
+ * fills it to the last byte; a multi-byte character across the end is cut off and another key's record returned.
+ * One look-up of a key longer than any of ours makes the buffer too large for that ever to happen.
  */
 const PRIMER = 'p'.repeat(4 * KEY_BYTES_MAX);
 
@@ -73,15 +87,15 @@ export interface LevelStoreOptions {
   readonly location: string;
   /** Whether to make the database when there is none. True only if none is expected to be there. */
   readonly create: boolean;
-  /** Whether each batch is flushed to stable storage before `write` resolves. */
+  /** Whether `flush` flushes what was written to stable storage. */
   readonly flush: boolean;
   /** Random name of this opening, 16 hex digits; kept in the database with the number of batches written. */
   readonly run: string;
   /** Where it is noted which ranges are still to be merged, so that the next opening goes on. Default: nowhere. */
   readonly reclaimFile?: string;
-  /** Called after each batch that was written, with their number since opening, before `write` resolves. */
-  readonly onWritten?: (batches: number) => void;
-  /** Called once, when a batch failed, before `write` rejects. */
+  /** With the number of batches since opening that may be acknowledged: flushed ones, where they are flushed. */
+  readonly onDurable?: (batches: number) => void;
+  /** Called once, when a batch or a flush failed, before that rejects. */
   readonly onFailed?: () => void;
 }
 
@@ -93,9 +107,15 @@ export class LevelStore implements Store {
   readonly #db: Db;
   readonly #options: LevelStoreOptions;
   readonly #folder: FolderSync;
+  readonly #logs: LogSync;
   readonly #reclaim: Reclaim;
+  readonly #lookupKey = new LookupKey();
   #lookups = 0;
   #batches = 0;
+  #flushed = 0;
+  #flushing: Promise<void> | undefined;
+  /** What LevelDB's write buffer may hold by now, bytes; it begins a new log when that is full. */
+  #buffered = 0;
   #prepared: Prepared | undefined;
   #inFlight: Promise<void> | undefined;
   #failure: ReadmeshError | undefined;
@@ -105,12 +125,23 @@ export class LevelStore implements Store {
     db: Db,
     options: LevelStoreOptions,
     folder: FolderSync,
+    logs: LogSync,
     found: { recovered: Recovered; run: RunMark | undefined },
   ) {
     this.#db = db;
     this.#options = options;
     this.#folder = folder;
-    this.#reclaim = new Reclaim(db, options.reclaimFile, () => this.#lookups);
+    this.#logs = logs;
+    this.#reclaim = new Reclaim(
+      db,
+      options.reclaimFile,
+      () => this.#lookups,
+      async () => {
+        // Whether it failed is its writer's affair.
+        await this.#inFlight?.catch(() => undefined);
+        await this.flush();
+      },
+    );
     this.flushes = options.flush;
     this.recovered = found.recovered;
     this.previousRun = found.run;
@@ -132,6 +163,7 @@ export class LevelStore implements Store {
       throw openFailure(options.location, error);
     }
     let folder: FolderSync | undefined;
+    let logs: LogSync | undefined;
     try {
       db.getSync(PRIMER);
       const found = await recover(db);
@@ -140,8 +172,10 @@ export class LevelStore implements Store {
         sync: true,
       } as object);
       syncFolder(options.location);
-      return new LevelStore(db, options, folder, found);
+      logs = new LogSync(options.location);
+      return new LevelStore(db, options, folder, logs, found);
     } catch (error) {
+      logs?.close();
       folder?.close();
       await db.close();
       if (isReadmeshError(error) && error.code === 'DAMAGED')
@@ -161,16 +195,17 @@ export class LevelStore implements Store {
   }
 
   getRow(key: string): Row | undefined {
-    // No longer key is ever stored, and the primed buffer holds none much longer.
+    // No longer key is ever stored, and there is no room for one.
     if (key.length > KEY_BYTES_MAX) return undefined;
+    if (this.#db.status !== 'open') throw closed(this.#options.location);
     this.#lookups += 1;
     let row: Row | undefined;
     try {
-      row = this.#db.getSync(ENTRY + key);
+      row = (this.#db as unknown as Lookup)._getSync(this.#lookupKey.lay(key), BY_BYTES);
     } catch (error) {
       throw readFailure(this.#options.location, error, key);
     }
-    if (row === undefined || isIntact(key, row)) return row;
+    if (row === undefined || this.#lookupKey.isOf(row)) return row;
     // A lone surrogate is encoded as U+FFFD and finds that key's record: such a key cannot have been stored.
     if (utf8Length(key) === -1) return undefined;
     throw damagedRecord(key);
@@ -229,20 +264,57 @@ export class LevelStore implements Store {
     try {
       // What is built is given to LevelDB in this very turn: thousands of callbacks may come before the next.
       const built = this.#takeBuilt(batch) ?? (await this.#takePrepared(batch));
+      if (this.#mayChangeLogs()) await this.flush();
       try {
-        await built.write({ nonce: this.#options.run, batches: this.#batches + 1 }, this.flushes);
-        if (this.flushes) await this.#folder.flush();
+        await built.write({ nonce: this.#options.run, batches: this.#batches + 1 });
+        if (this.flushes) this.#buffered = built.memory + (this.#logs.written() ? 0 : this.#buffered);
         else this.#folder.check();
       } catch (error) {
-        this.#failure = writeFailure(this.#options.location, error);
-        this.#options.onFailed?.();
-        throw this.#failure;
+        throw this.#fail(error);
       }
+      if (this.#failure !== undefined) throw this.#failure;
       this.#batches++;
-      this.#options.onWritten?.(this.#batches);
+      if (!this.flushes) this.#options.onDurable?.(this.#batches);
     } finally {
       this.#inFlight = undefined;
     }
+  }
+
+  /** Whether the next batch may go into another log than ones that are not flushed yet. */
+  #mayChangeLogs(): boolean {
+    return this.#buffered > LEVEL_OPTIONS.writeBufferSize || this.#reclaim.isMerging;
+  }
+
+  async flush(): Promise<void> {
+    const upTo = this.#batches;
+    while (this.flushes && this.#flushed < upTo) {
+      if (this.#failure !== undefined) throw this.#failure;
+      this.#flushing ??= this.#flushOnce().finally(() => {
+        this.#flushing = undefined;
+      });
+      await this.#flushing;
+    }
+  }
+
+  async #flushOnce(): Promise<void> {
+    const upTo = this.#batches;
+    try {
+      await this.#logs.flush();
+      await this.#folder.flush();
+    } catch (error) {
+      throw this.#fail(error);
+    }
+    if (this.#failure !== undefined) throw this.#failure;
+    this.#flushed = upTo;
+    this.#options.onDurable?.(upTo);
+  }
+
+  #fail(error: unknown): ReadmeshError {
+    if (this.#failure === undefined) {
+      this.#failure = writeFailure(this.#options.location, error);
+      this.#options.onFailed?.();
+    }
+    return this.#failure;
   }
 
   #takeBuilt(batch: StoreBatch): LevelBatch | undefined {
@@ -304,9 +376,9 @@ export class LevelStore implements Store {
     return await LevelSnapshot.take(this.#db);
   }
 
-  async plan(rangeBytes: number, rangesMax: number): Promise<RangePlan> {
+  async plan(rangeBytes: number, rangesMax: number, shares: readonly KeyShare[]): Promise<RangePlan> {
     try {
-      return await planRanges(new LevelBytes(this.#db), rangeBytes, rangesMax);
+      return await planRanges(new LevelBytes(this.#db), rangeBytes, rangesMax, shares);
     } catch (error) {
       throw readFailure(this.#options.location, error);
     }
@@ -324,7 +396,7 @@ export class LevelStore implements Store {
     return new EntryCursor(this.#db, range);
   }
 
-  /** Waits for the batch in flight. Open snapshots and cursors end with CLOSED. */
+  /** Waits for the batch in flight, and flushes. Open snapshots and cursors end with CLOSED. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -335,8 +407,13 @@ export class LevelStore implements Store {
     await this.#inFlight?.catch(() => undefined);
     await this.#reclaim.close();
     await this.#discard(this.#prepared);
-    await this.#db.close();
-    this.#folder.close();
+    try {
+      if (this.#failure === undefined) await this.flush();
+    } finally {
+      await this.#db.close();
+      this.#logs.close();
+      this.#folder.close();
+    }
   }
 }
 

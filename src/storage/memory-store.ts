@@ -119,6 +119,10 @@ export class MemoryStore implements Store {
     throw this.#failure;
   }
 
+  async flush(): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
   async snapshot(): Promise<Snapshot> {
     this.#assertOpen();
     return new MemorySnapshot(this.#image.share(), () => this.#assertOpen());

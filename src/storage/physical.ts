@@ -10,8 +10,9 @@
  * another row's value when a block is damaged. Integers are big-endian, so that dots of one origin lie in order
  * of sequence.
  */
-import { checksum, isIntact } from '../checksum.js';
-import type { Dot, OriginId } from '../core/types.js';
+import { checksum, FNV_OFFSET, hashText, hashUnit, isIntact, isIntactFrom } from '../checksum.js';
+import { KEY_BYTES_MAX } from '../core/entry.js';
+import type { Dot, OriginId, Row } from '../core/types.js';
 import { ReadmeshError } from '../errors.js';
 
 export const ENTRY = 'e';
@@ -104,6 +105,40 @@ export function writeText(text: string, into: Buffer, at: number): number {
     if (i === text.length) return i;
   }
   return into.write(text, at);
+}
+
+/** The key of an entry that is looked up: laid out and hashed in one pass, in a buffer that the next one takes over. */
+export class LookupKey {
+  readonly #bytes = Buffer.allocUnsafeSlow(ENTRY.length + 3 * KEY_BYTES_MAX);
+  readonly #views = new Views(this.#bytes, 0);
+  #hash = FNV_OFFSET;
+
+  constructor() {
+    this.#bytes.write(ENTRY);
+  }
+
+  /** The physical key, valid until the next call. `key` has at most `KEY_BYTES_MAX` code units. */
+  lay(key: string): Uint8Array {
+    const bytes = this.#bytes;
+    let hash = FNV_OFFSET;
+    let end = ENTRY.length;
+    for (let i = 0; i < key.length; i++) {
+      const unit = key.charCodeAt(i);
+      hash = hashUnit(hash, unit);
+      bytes[end++] = unit;
+      if (unit >= 0x80) {
+        this.#hash = hashText(key);
+        return this.#views.upTo(ENTRY.length + bytes.write(key, ENTRY.length));
+      }
+    }
+    this.#hash = hash;
+    return this.#views.upTo(end);
+  }
+
+  /** Whether the row is one of the key that was laid out last. */
+  isOf(row: Row): boolean {
+    return isIntactFrom(this.#hash, row);
+  }
 }
 
 /**

@@ -1,16 +1,17 @@
 /**
  * Dividing the entries into ranges of about equal size without reading them all: what a bootstrap from several
- * peers begins with. LevelDB knows roughly how many bytes of its files lie between two keys; a few samples tell
- * what these bytes make in records. A small store, much of which may still be in memory and not in any file, is
- * read through instead.
+ * peers begins with. How many entries lie where is told by the leaves of the digest; a few samples tell what these are
+ * in bytes. While there are no leaves, or too few, since the entries are large, LevelDB knows roughly how many bytes of
+ * its files lie between two keys; what is still in memory and in no file is then in any of the ranges.
  *
  * The result is advice. Nothing depends on its being right.
  */
+import type { KeyShare } from '../core/types.js';
 import type { LevelBytes } from './level-bytes.js';
 import type { RangePlan } from './store.js';
 
-/** Less than this in files, and the whole store is read through. */
-const READ_THROUGH_BYTES = 4 * 1024 * 1024;
+/** Shares that a range has at least: its size is off by at most one of them. */
+const SHARES_MIN = 4;
 /** Rows of one sample, and samples: at the beginning and at each quarter. */
 const SAMPLE_ROWS = 512;
 const SAMPLES = 4;
@@ -18,17 +19,49 @@ const SAMPLES = 4;
 const TOLERANCE = 1 / 8;
 /** A boundary is looked for in so many bytes of the key at most. */
 const DEPTH_MAX = 64;
+const FROM_START = new Uint8Array(0);
 
 export async function planRanges(
   entries: LevelBytes,
   rangeBytes: number,
   rangesMax: number,
+  shares: readonly KeyShare[],
 ): Promise<RangePlan> {
-  const total = await entries.size(new Uint8Array(0), undefined);
-  if (total < READ_THROUGH_BYTES) return readThrough(entries, rangeBytes, rangesMax);
+  return (
+    (await planByShares(entries, rangeBytes, rangesMax, shares)) ??
+    (await planByFiles(entries, rangeBytes, rangesMax))
+  );
+}
+
+/** undefined: the shares are too few. */
+async function planByShares(
+  entries: LevelBytes,
+  rangeBytes: number,
+  rangesMax: number,
+  shares: readonly KeyShare[],
+): Promise<RangePlan | undefined> {
+  const count = shares.reduce((sum, share) => sum + share.count, 0);
+  if (count === 0) return undefined;
+  const sizes = shares.map((share) => ({ key: share.key, bytes: share.count }));
+  const samples = { rows: 0, bytes: 0 };
+  for (const key of ['', ...boundaries(sizes, count, count / SAMPLES, SAMPLES)]) {
+    const { rows, bytes } = await entries.sample(Buffer.from(key), SAMPLE_ROWS);
+    samples.rows += rows;
+    samples.bytes += bytes;
+  }
+  if (samples.rows === 0) return undefined;
+  const rowsPerRange = (rangeBytes * samples.rows) / samples.bytes;
+  const parts = Math.min(rangesMax, Math.ceil(count / rowsPerRange));
+  if (parts > 1 && shares.length < SHARES_MIN * parts) return undefined;
+  const keys = boundaries(sizes, count, rowsPerRange, rangesMax);
+  return { keys, entries: count, bytes: Math.round((count * samples.bytes) / samples.rows) };
+}
+
+async function planByFiles(entries: LevelBytes, rangeBytes: number, rangesMax: number): Promise<RangePlan> {
+  const total = await entries.size(FROM_START, undefined);
   const samples = { rows: 0, bytes: 0, stored: 0 };
   for (let i = 0; i < SAMPLES; i++) {
-    const from = i === 0 ? new Uint8Array(0) : await positionAt(entries, (total * i) / SAMPLES, total / 16);
+    const from = i === 0 ? FROM_START : await positionAt(entries, (total * i) / SAMPLES, total / 16);
     const { rows, bytes, last } = await entries.sample(from, SAMPLE_ROWS);
     if (last === undefined) continue;
     samples.rows += rows;
@@ -59,7 +92,7 @@ async function positionAt(entries: LevelBytes, target: number, tolerance: number
     let before = 0;
     while (high - low > 1) {
       const middle = (low + high) >> 1;
-      const size = await entries.size(new Uint8Array(0), Uint8Array.from([...position, middle]));
+      const size = await entries.size(FROM_START, Uint8Array.from([...position, middle]));
       if (size > target) high = middle;
       else {
         low = middle;
@@ -70,18 +103,6 @@ async function positionAt(entries: LevelBytes, target: number, tolerance: number
     if (low > 0 && target - before <= tolerance) break;
   }
   return Uint8Array.from(position);
-}
-
-async function readThrough(entries: LevelBytes, rangeBytes: number, rangesMax: number): Promise<RangePlan> {
-  const sizes: { key: string; bytes: number }[] = [];
-  let count = 0;
-  let total = 0;
-  for await (const { key, bytes } of entries.all()) {
-    count += 1;
-    total += bytes;
-    sizes.push({ key, bytes });
-  }
-  return { keys: boundaries(sizes, total, rangeBytes, rangesMax), entries: count, bytes: total };
 }
 
 /** Keys at which a range of about equal size ends, but for the last. */

@@ -29,6 +29,7 @@ export class Reclaim {
   readonly #db: Db;
   readonly #path: string | undefined;
   readonly #lookups: () => number;
+  readonly #beforeMerge: () => Promise<void>;
   /** Being merged, and to be merged after these. */
   #begun: readonly Span[] = [];
   #waiting: Span[] = [];
@@ -36,12 +37,18 @@ export class Reclaim {
   #lastMs = 0;
   #closed = false;
   #wake: (() => void) | undefined;
+  /** LevelDB may begin a new log at any moment. */
+  isMerging = false;
 
-  /** `path`: of the file; undefined: a store without one. `lookups`: how many there were so far. */
-  constructor(db: Db, path: string | undefined, lookups: () => number) {
+  /**
+   * `path`: of the file; undefined: a store without one. `lookups`: how many there were so far. `beforeMerge`: whoever
+   * writes has seen `isMerging`.
+   */
+  constructor(db: Db, path: string | undefined, lookups: () => number, beforeMerge: () => Promise<void>) {
     this.#db = db;
     this.#path = path;
     this.#lookups = lookups;
+    this.#beforeMerge = beforeMerge;
   }
 
   /** Goes on with what an earlier opening has left. */
@@ -101,9 +108,15 @@ export class Reclaim {
       await this.#pause(pauseMs);
     }
     if (this.#closed) return;
-    const began = performance.now();
-    await this.#db.compactRange(from, to);
-    this.#lastMs = performance.now() - began;
+    this.isMerging = true;
+    try {
+      await this.#beforeMerge();
+      const began = performance.now();
+      await this.#db.compactRange(from, to);
+      this.#lastMs = performance.now() - began;
+    } finally {
+      this.isMerging = false;
+    }
   }
 
   #load(): Span[] {

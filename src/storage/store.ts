@@ -8,10 +8,10 @@
  * and refused with INTERNAL.
  *
  * Ordering: at most one `write` is in flight; a second call before the first settled is our own bug and
- * throws. After a `write` failed, every later one fails with STORE_FAILED until the store is reopened, since
+ * throws; a `flush` may go on meanwhile. After a `write` or `flush` failed, every later one fails with STORE_FAILED until the store is reopened, since
  * the failed batch may or may not come back (indeterminate). Reads go on.
  */
-import type { Dot, OriginId, Records, Recovered, Row, StoreBatch } from '../core/types.js';
+import type { Dot, KeyShare, OriginId, Records, Recovered, Row, StoreBatch } from '../core/types.js';
 
 /** Bounds and prefixes are well-formed Unicode; others throw INVALID_KEY when the cursor is made. */
 export interface KeyRange {
@@ -108,7 +108,7 @@ export interface ScrubReader {
 }
 
 export interface Store {
-  /** Whether every write is flushed to stable storage before it resolves. */
+  /** Whether `flush` flushes to stable storage what was written. */
   readonly flushes: boolean;
   /** What was on disk when it was opened. */
   readonly recovered: Recovered;
@@ -120,11 +120,22 @@ export interface Store {
   getRows(keys: readonly string[]): Promise<(Row | undefined)[]>;
   /** A hint that this batch is to be written next: what can be done for that while another is in flight. */
   prepare?(batch: StoreBatch): void;
-  /** Atomic. Rejects with STORE_FAILED; whether the batch is on disk is then unknown. */
+  /**
+   * Atomic. Resolves once it is readable and survives the end of this process. Rejects with STORE_FAILED; whether the
+   * batch is on disk is then unknown.
+   */
   write(batch: StoreBatch): Promise<void>;
+  /**
+   * Resolves once all that was written before survives a loss of power; until then one may take batches from the end,
+   * and never a batch without all that follow it. At once where `flushes` is false. Rejects with STORE_FAILED.
+   */
+  flush(): Promise<void>;
   snapshot(): Promise<Snapshot>;
-  /** Ranges of about `rangeBytes` each, at most `rangesMax`; found without reading a large store through. */
-  plan(rangeBytes: number, rangesMax: number): Promise<RangePlan>;
+  /**
+   * Ranges of about `rangeBytes` each, at most `rangesMax`; found without reading the store through. `shares`: how its
+   * entries lie, if that is known.
+   */
+  plan(rangeBytes: number, rangesMax: number, shares: readonly KeyShare[]): Promise<RangePlan>;
   /** Begins a pass over the whole disk, where there is one. */
   scrub?(): ScrubReader;
   /** A hint that most of what lay in these ranges was removed: their space may be reclaimed, at a quiet time. */

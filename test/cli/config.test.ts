@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { mergeConfig, parseConfig, readConfig } from '../../src/config.js';
+import { mergeConfig } from '../../src/config.js';
+import { parseConfig, readConfig } from '../../src/config-file.js';
 import { CORE_DEFAULTS } from '../../src/options.js';
 import { splitList } from '../../src/schema.js';
 

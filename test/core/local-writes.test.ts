@@ -44,10 +44,12 @@ function founder(rows: ReadonlyMap<string, Row> = new Map()) {
     },
   );
   const give = (input: Input): readonly Effect[] => core.handle(input, { wall: WALL, mono: 0 });
+  const land = (batch: number): readonly Effect[] => [
+    ...give({ type: 'persisted', batch }),
+    ...give({ type: 'flushed', batch }),
+  ];
   const landed = (effects: readonly Effect[]): readonly Effect[] =>
-    effects.flatMap((effect) =>
-      effect.type === 'persist' ? [...give({ type: 'persisted', batch: effect.batch.id })] : [],
-    );
+    effects.flatMap((effect) => (effect.type === 'persist' ? [...land(effect.batch.id)] : []));
   // What a start writes.
   for (let effects = give({ type: 'start' }); effects.length > 0; effects = landed(effects));
   const put = (...keys: readonly string[]): readonly Effect[] =>
@@ -59,14 +61,14 @@ function founder(rows: ReadonlyMap<string, Row> = new Map()) {
         replicas: 1,
       })),
     });
-  return { core, lookups, give, put };
+  return { core, lookups, give, land, put };
 }
 
 const types = (effects: readonly Effect[]): string[] => effects.map(({ type }) => type);
 
 describe('local writes', () => {
   test('the next batch goes to the disk before the writes of the one before are answered', () => {
-    const { put, give } = founder();
+    const { put, give, land } = founder();
     const first = put('a', 'b', 'c', 'd', 'e');
     expect(types(first).filter((type) => type === 'persist' || type === 'prepare')).toEqual([
       'persist',
@@ -75,9 +77,11 @@ describe('local writes', () => {
     const batches = first.flatMap((effect) => ('batch' in effect ? [effect.batch] : []));
     const second = give({ type: 'persisted', batch: batches[0]!.id });
     expect(second[0]).toMatchObject({ type: 'persist', batch: { id: batches[1]!.id } });
-    expect(second.flatMap((effect) => (effect.type === 'settled' ? [effect.id] : []))).toEqual([1, 2]);
+    expect(types(second)).not.toContain('settled');
+    const flushed = give({ type: 'flushed', batch: batches[0]!.id });
+    expect(flushed.flatMap((effect) => (effect.type === 'settled' ? [effect.id] : []))).toEqual([1, 2]);
     // Its own writes wait for it all the same.
-    const third = give({ type: 'persisted', batch: batches[1]!.id });
+    const third = land(batches[1]!.id);
     expect(third.flatMap((effect) => (effect.type === 'settled' ? [effect.id] : []))).toEqual([3, 4]);
   });
 
@@ -114,12 +118,10 @@ describe('local writes', () => {
   });
 
   test('a receipt names the stamp and the dot of its own write', () => {
-    const { put, give } = founder();
+    const { put, land } = founder();
     const effects = put('a', 'b');
     const [batch] = effects.flatMap((effect) => (effect.type === 'persist' ? [effect.batch] : []));
-    const receipts = give({ type: 'persisted', batch: batch!.id }).flatMap((effect) =>
-      effect.type === 'settled' ? [effect.receipt] : [],
-    );
+    const receipts = land(batch!.id).flatMap((effect) => (effect.type === 'settled' ? [effect.receipt] : []));
     expect(receipts).toHaveLength(2);
     expect(receipts[0]!.stamp < receipts[1]!.stamp).toBe(true);
     for (const [i, { stamp, token, replicas, superseded }] of receipts.entries()) {

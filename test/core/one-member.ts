@@ -77,6 +77,7 @@ export class Bench {
     for (let batch = this.#batch; batch !== undefined; batch = this.#batch) {
       this.#batch = undefined;
       this.give({ type: 'persisted', batch });
+      this.give({ type: 'flushed', batch });
     }
   }
 

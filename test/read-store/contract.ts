@@ -163,9 +163,21 @@ export function readStoreContract(name: string, open: () => Promise<Opened>): vo
           expect(await collect(store.keys(r))).toEqual(expected);
           expect(await collect(store.entries(r))).toEqual(expected.map((key) => [key, key]));
           expect(await collect(store.values(r))).toEqual(expected);
+          expect(await store.keys(r).toArray()).toEqual(expected);
+          expect(await store.entries(r).toArray()).toEqual(expected.map((key) => [key, key]));
+          expect(await store.values(r).toArray()).toEqual(expected);
         }),
         { numRuns: 60 },
       );
+    });
+
+    test('toArray gives what a loop has left, and then nothing', async () => {
+      const [first, ...rest] = await store.keys({ prefix: 'r/' }).toArray();
+      const keys = store.keys({ prefix: 'r/' });
+      expect(await keys.next()).toEqual({ done: false, value: first });
+      expect(await keys.toArray()).toEqual(rest);
+      expect(await keys.toArray()).toEqual([]);
+      expect(rest.length).toBeGreaterThan(5);
     });
 
     test('a scan that is left early gives its resources back', async () => {

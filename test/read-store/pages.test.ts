@@ -109,6 +109,39 @@ test('what the scan throws ends it, behind the rows before it; it is thrown once
   expect(scan.asked).toBe(3);
 });
 
+test('all that is left comes at once, in order, over several pages, and the scan is closed', async () => {
+  const scan = new FakeScan(4);
+  const pages = keysOf(scan);
+  const first = pages.next();
+  const rest = await pages.toArray();
+  expect([(await first).value, ...rest]).toEqual(
+    [0, 1, 2, 3].flatMap((p) => [0, 1, 2].map((i) => `${p}.${i}`)),
+  );
+  expect(scan.closed).toBeGreaterThan(0);
+  expect(await pages.toArray()).toEqual([]);
+});
+
+test('what the scan or a value throws rejects an array once, and closes the scan', async () => {
+  for (const failing of [0, 1, 3]) {
+    const scan = new FakeScan(9, failing);
+    const pages = keysOf(scan);
+    await expect(pages.toArray()).rejects.toMatchObject({ code: 'DAMAGED' });
+    expect(scan.closed).toBeGreaterThan(0);
+    expect(await pages.toArray()).toEqual([]);
+  }
+  const scan = new FakeScan(3);
+  const pages = new Pages(
+    () => scan,
+    (key) => {
+      if (key === '1.1') throw new ReadmeshError('INVALID_VALUE', 'no value');
+      return key;
+    },
+  );
+  await expect(pages.toArray()).rejects.toMatchObject({ code: 'INVALID_VALUE' });
+  expect(scan.closed).toBeGreaterThan(0);
+  expect(await pages.toArray()).toEqual([]);
+});
+
 test('a value that cannot be read ends the iteration like one of the scan', async () => {
   const scan = new FakeScan(3);
   const pages = new Pages(

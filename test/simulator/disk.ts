@@ -139,7 +139,11 @@ export class Image {
 
   /** Every dot row names its entry, and every entry has its dot row. */
   inconsistency(): string | undefined {
-    if (this.dots.size !== this.rows.size) return `${this.dots.size} dots for ${this.rows.size} entries`;
+    for (const [dot, key] of this.dots) {
+      const row = this.rows.get(key);
+      if (row === undefined || dotKey(originOf(row), seqOf(row)) !== dot)
+        return `dot ${dot} is of no entry ${key}`;
+    }
     for (const [key, row] of this.rows)
       if (this.dots.get(dotKey(originOf(row), seqOf(row))) !== key) return `entry ${key} has no dot row`;
     return undefined;
@@ -151,24 +155,24 @@ function dotKey(origin: OriginId, seq: number): string {
 }
 
 export class Disk {
-  /** Whether every batch is flushed before it counts as written. */
+  /** Whether what is written is then flushed. */
   readonly flushes: boolean;
   /** What a process on this machine reads. */
   image = new Image();
   /** What the machine remembers of the last opening, until its next boot. */
   record: RunMark | undefined;
-  /** Written and not yet written back; of a store that does not flush. */
+  /** Written and not yet flushed or written back. */
   #unflushed: StoreBatch[] = [];
-  #durable: Image | undefined;
+  /** What a power cut now would leave at least. */
+  durable = new Image();
 
   constructor(flushes: boolean) {
     this.flushes = flushes;
-    if (!flushes) this.#durable = new Image();
   }
 
-  /** What a power cut now would leave at least. */
-  get durable(): Image {
-    return this.#durable ?? this.image;
+  /** Batches that a power cut may take. */
+  get unflushed(): number {
+    return this.#unflushed.length;
   }
 
   /** Opens the store for one process: true when its origin may be used again. */
@@ -181,7 +185,7 @@ export class Disk {
       image.run.batches >= Math.max(1, record.batches);
     image.run = { nonce, batches: 0 };
     // The mark of an opening is always flushed.
-    if (this.#durable !== undefined) this.writeBack();
+    this.writeBack();
     this.record = { nonce, batches: 0 };
     return vouched;
   }
@@ -189,7 +193,19 @@ export class Disk {
   /** The batch is on the disk. */
   apply(batch: StoreBatch): void {
     this.image.apply(batch);
-    if (this.#durable !== undefined) this.#unflushed.push(batch);
+    this.#unflushed.push(batch);
+  }
+
+  /** A bit of the key's record flips. */
+  flip(key: string, bit: number): void {
+    const isFlushed = this.durable.rows.get(key) === this.image.rows.get(key);
+    this.image.flipBit(key, bit);
+    if (isFlushed) this.durable.flipBit(key, bit);
+  }
+
+  /** So many of the batches that were not, oldest first, are flushed. */
+  flush(count: number): void {
+    for (const batch of this.#unflushed.splice(0, count)) this.durable.apply(batch);
   }
 
   /** The machine takes note of a batch that is about to count as written. */
@@ -204,26 +220,23 @@ export class Disk {
 
   /** The kernel wrote back everything. */
   writeBack(): void {
-    if (this.#durable === undefined) return;
-    for (const batch of this.#unflushed) this.#durable.apply(batch);
-    this.#unflushed = [];
-    this.#durable.run = { ...this.image.run };
+    this.flush(this.#unflushed.length);
+    this.durable.run = { ...this.image.run };
   }
 
   /** Whether a power cut may take all that was ever written, the founding included. */
   get mayBeEmptied(): boolean {
-    return this.#durable !== undefined && !this.#durable.meta.has('node');
+    return !this.durable.meta.has('node');
   }
 
   /** Returns how many batches were lost. The machine forgets with its boot. */
   powerCut(random: Random, keptMax = Number.POSITIVE_INFINITY): number {
     this.record = undefined;
-    if (this.#durable === undefined) return 0;
     const kept = Math.min(keptMax, random.below(this.#unflushed.length + 1));
     const lost = this.#unflushed.length - kept;
-    for (const batch of this.#unflushed.slice(0, kept)) this.#durable.apply(batch);
+    this.flush(kept);
     this.#unflushed = [];
-    this.image = this.#durable.clone();
+    if (lost > 0) this.image = this.durable.clone();
     return lost;
   }
 
@@ -231,6 +244,6 @@ export class Disk {
   replace(image: Image): void {
     this.image = image;
     this.#unflushed = [];
-    if (this.#durable !== undefined) this.#durable = image.clone();
+    this.durable = image.clone();
   }
 }

@@ -12,9 +12,11 @@ export const FAULT_KINDS = [
   'blockedLoop',
   'powerCut',
   'lostTail',
+  'unflushedTail',
   // Disks.
   'writeErrorLost',
   'writeErrorKept',
+  'flushError',
   'diskFull',
   'readError',
   'bitFlip',

@@ -220,7 +220,7 @@ export class Finish {
       const core = node.core!;
       if (!core.ready) return `${node.name} is ${core.identity.phase}`;
       if (node.aside.isPending) return `${node.name} has a store yet to be read that was set aside`;
-      if (core.queue.tail() !== undefined || core.acks.unsettled > 0 || node.scans.size > 0)
+      if (core.queue.last() !== undefined || core.acks.unsettled > 0 || node.scans.size > 0)
         return `${node.name} is busy: ${core.queue.rows} rows, ${core.acks.unsettled} writes, ${node.scans.size} scans`;
       if (core.digest.builtPercent < 100) return `${node.name} has not read all of its store yet`;
       if (!core.digest.settled) return `${node.name} has to read what was healed`;
@@ -336,7 +336,7 @@ export class Finish {
  * Garbage is collected at any time.
  */
 export function rest(world: World, nodes: readonly SimNode[]): void {
-  const isAtRest = ({ core }: SimNode): boolean => core!.queue.tail() === undefined;
+  const isAtRest = ({ core }: SimNode): boolean => core!.queue.last() === undefined;
   if (!world.runUntil(() => nodes.every(isAtRest), REST_MS_MAX))
     throw new Violation('rest', `something is on its way to a disk after ${REST_MS_MAX} ms`);
 }

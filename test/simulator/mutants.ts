@@ -33,10 +33,28 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'acknowledges a frame before it is written',
     'core/replication.ts',
-    `    core.afterWritten(() => {
+    `    core.afterDurable(() => {
       if (core.peers.has(peer.link))`,
     `    [0].forEach(() => {
       if (core.peers.has(peer.link))`,
+  ),
+  mutant(
+    'acknowledges a frame as flushed once it is written',
+    'core/commit.ts',
+    'if (!core.config.flushes) this.#durable(batch);',
+    'this.#durable(batch);',
+  ),
+  mutant(
+    'counts its own host as one that has flushed what it has written',
+    'core/replication.ts',
+    'flushed: new Set(), writes };',
+    'flushed: new Set(config.flushes ? [config.host] : []), writes };',
+  ),
+  mutant(
+    'takes a flush for one of all that is written since',
+    'core/write-queue.ts',
+    'const count = this.#unflushed.findIndex((batch) => batch.id > id);',
+    'const count = id - id - 1;',
   ),
   mutant(
     'settles with one host too few',
@@ -90,7 +108,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   mutant(
     'does not store the clock',
-    'core/replica.ts',
+    'core/commit.ts',
     'batch.hlc = { ms, counter };\n    this.#storedHlc = batch.hlc;',
     'this.#storedHlc = { ms, counter };',
   ),
@@ -210,8 +228,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'goes on writing after a failed batch',
     edits: [
       {
-        file: 'core/replica.ts',
-        find: "if (this.identity.phase === 'failed') return;\n    const batch",
+        file: 'core/commit.ts',
+        find: "if (identity.phase === 'failed') return;\n    const batch",
         replace: 'const batch',
       },
       {
@@ -394,9 +412,9 @@ export const HORIZON_MUTANTS = {
       },
       {
         file: 'core/horizon.ts',
-        find: 'covered = Math.min(covered, this.#progress(origin).settle(written.head(origin)));',
+        find: 'covered = Math.min(covered, this.#progress(origin).settle(durable.head(origin)));',
         replace:
-          'const of = this.#progress(origin).settle(written.head(origin));\n      if (origin === identity.origin || this.#core.now.mono - (this.#heard.get(origin)?.at ?? 0) < 3000) covered = Math.min(covered, of);',
+          'const of = this.#progress(origin).settle(durable.head(origin));\n      if (origin === identity.origin || this.#core.now.mono - (this.#heard.get(origin)?.at ?? 0) < 3000) covered = Math.min(covered, of);',
       },
     ],
   },
@@ -434,9 +452,9 @@ export const HORIZON_MUTANTS = {
       },
       {
         file: 'core/horizon.ts',
-        find: 'covered = Math.min(covered, this.#progress(origin).settle(written.head(origin)));',
+        find: 'covered = Math.min(covered, this.#progress(origin).settle(durable.head(origin)));',
         replace:
-          'const of = this.#progress(origin).settle(written.head(origin));\n      if (origin === identity.origin || this.#heard.get(origin)?.isReady === true) covered = Math.min(covered, of);',
+          'const of = this.#progress(origin).settle(durable.head(origin));\n      if (origin === identity.origin || this.#heard.get(origin)?.isReady === true) covered = Math.min(covered, of);',
       },
     ],
   },

@@ -103,6 +103,10 @@ export class SimNode {
   #busy = false;
   /** The batch in flight, until it is on the disk. */
   #writing: StoreBatch | undefined;
+  #flushing = false;
+  /** Last batch that is written. */
+  #written = 0;
+  #nextFlush: 'fails' | undefined;
   #landed = false;
   #writeFailed = false;
   #cancelWake: (() => void) | undefined;
@@ -149,6 +153,8 @@ export class SimNode {
     this.incarnation += 1;
     this.#startedAt = this.world.scheduler.now;
     this.#writing = undefined;
+    this.#flushing = false;
+    this.#nextFlush = undefined;
     this.#writeFailed = false;
     const { settings, world } = this;
     const run = this.#random.hex16();
@@ -280,7 +286,7 @@ export class SimNode {
 
   /** A bit of the key's record flips. It is found when it is read, and by the scrub at the latest. */
   flip(key: string, bit: number): void {
-    this.disk.image.flipBit(key, bit);
+    this.disk.flip(key, bit);
     this.#scrubSoon();
   }
 
@@ -473,16 +479,47 @@ export class SimNode {
     const half = this.#diskMs() / 2;
     this.later(half, () => {
       const failure = this.diskFaults.full ? 'lost' : this.diskFaults.nextWrite;
-      if (failure !== undefined) return this.#failWrite(batch, failure);
+      const atFlush = failure === 'kept' && this.disk.flushes && this.#random.chance(0.5);
+      if (atFlush) this.#nextFlush = 'fails';
+      else if (failure !== undefined) return this.#failWrite(batch, failure);
       this.world.oracle.apply(this, batch);
       this.#landed = true;
       this.later(half, () => {
         this.#writing = undefined;
-        this.disk.count();
+        if (this.#writeFailed) return;
+        this.#written = batch.id;
+        if (!this.disk.flushes) this.disk.count();
+        else if (!this.#flushing) this.#flush();
         this.world.oracle.persisted(this);
         this.input({ type: 'persisted', batch: batch.id });
       });
     });
+  }
+
+  /** Again and again, until nothing is written that is not flushed. */
+  #flush(): void {
+    this.#flushing = true;
+    const batch = this.#written;
+    const count = this.disk.unflushed - (this.#landed && this.#writing !== undefined ? 1 : 0);
+    this.later(this.#diskMs(), () => {
+      if (this.#writeFailed) return;
+      if (this.#nextFlush === 'fails') return this.#failFlush(batch);
+      this.disk.flush(count);
+      this.disk.count();
+      this.input({ type: 'flushed', batch });
+      if (this.#written > batch) this.#flush();
+      else this.#flushing = false;
+    });
+  }
+
+  #failFlush(batch: number): void {
+    const { ledger } = this.world;
+    this.diskFaults.nextWrite = undefined;
+    this.#writeFailed = true;
+    ledger.mattered('flushError');
+    ledger.note(this.name, () => 'a flush fails');
+    this.disk.distrust();
+    this.input({ type: 'persist-failed', batch, message: 'simulated' });
   }
 
   /** The process ends while a batch is in flight. */

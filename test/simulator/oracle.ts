@@ -158,9 +158,12 @@ export class Oracle {
       )
         throw new Violation('dots', `${node.name} replaces ${key} ${show(old)}, but names another dot`);
     }
-    for (const drop of batch.drops ?? [])
-      if ('key' in drop && !batch.rows.has(drop.key) && image.rows.has(drop.key))
+    for (const drop of batch.drops ?? []) {
+      if (!('key' in drop) || batch.rows.has(drop.key)) continue;
+      const lost = image.flipped.get(drop.key) ?? image.rows.get(drop.key);
+      if (lost !== undefined && !this.graves.covers(drop.key, lost))
         throw new Violation('lost', `${node.name} gives up its record of ${drop.key}, which peers have`);
+    }
     this.#checkStamps(node, fresh);
     const before = new Map<OriginId, number>();
     for (const [origin] of batch.heads) before.set(origin, image.heads.get(origin) ?? 0);
@@ -229,6 +232,7 @@ export class Oracle {
           }
           if (message.flushed && !node.disk.flushes)
             throw new Violation('written', `${node.name} claims to flush`);
+          if (message.flushed) mustHaveFlushed(node, push);
         }
     }
   }
@@ -485,13 +489,14 @@ export class Oracle {
       const hosts = new Set<string>();
       for (const other of this.#world.nodes) {
         const { disk } = other;
-        if ((fsync && !disk.flushes) || !covers(disk.image.rows.get(key), stamp)) continue;
+        if (fsync && !disk.flushes) continue;
+        if (!covers((fsync ? disk.durable : disk.image).rows.get(key), stamp)) continue;
         hosts.add(other.host);
         if (this.damaged.has(other)) obligation.lost.add(other.host);
       }
       for (const lost of this.#lostDisks) {
-        if (lost.at < write.issuedAt || hosts.has(lost.host) || !covers(lost.image.rows.get(key), stamp))
-          continue;
+        if (lost.at < write.issuedAt || hosts.has(lost.host)) continue;
+        if ((fsync && !lost.flushedToo) || !covers(lost.image.rows.get(key), stamp)) continue;
         hosts.add(lost.host);
         obligation.lost.add(lost.host);
       }
@@ -512,6 +517,17 @@ function mustHold(node: SimNode, key: string, held: Row | undefined, row: Row, d
   if (held === undefined && node.world.oracle.graves.covers(key, row)) return;
   if (held === undefined || compareEntries(held, row) < 0)
     throw new Violation('written', `${node.name} ${does} ${key} ${show(row)} before it holds it`);
+}
+
+/** Whoever says that a frame is flushed has all of it, or what superseded it, where no loss of power takes it. */
+function mustHaveFlushed({ name, disk, world }: SimNode, push: Push): void {
+  for (let i = 0; i < push.keys.length; i++) {
+    const key = push.keys[i]!;
+    const flushed = disk.durable.rows.get(key);
+    if (flushed === undefined && world.oracle.graves.covers(key, push.rows[i]!)) continue;
+    if (flushed === undefined || compareEntries(flushed, push.rows[i]!) < 0)
+      throw new Violation('written', `${name} acknowledges ${key} as flushed, and it is not`);
+  }
 }
 
 function covers(row: Row | undefined, stamp: StampHex): boolean {

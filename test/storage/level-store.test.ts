@@ -193,22 +193,32 @@ describe('LevelDB store', () => {
     // Opening writes what was in memory only to files, whose sizes are known.
     await store.close();
     store = await open(location, { create: false });
-    const plan = await store.plan(total / 16, 100);
-    expect(plan.entries / keys.length).toBeGreaterThan(0.6);
-    expect(plan.entries / keys.length).toBeLessThan(1.4);
-    expect(plan.bytes / total).toBeGreaterThan(0.6);
-    expect(plan.bytes / total).toBeLessThan(1.4);
-    expect(plan.keys.length).toBeGreaterThan(8);
     const sorted = [...keys].sort(compareKeys);
-    const bounds = [...plan.keys.map((key) => sorted.indexOf(key)), sorted.length - 1];
-    expect(bounds).not.toContain(-1);
-    let from = 0;
-    for (const to of bounds) {
-      const part = sorted.slice(from, to + 1).reduce((sum, key) => sum + sizes.get(key)!, 0);
-      expect(part / (total / bounds.length)).toBeGreaterThan(0.5);
-      expect(part / (total / bounds.length)).toBeLessThan(2);
-      from = to + 1;
+    const shares = Array.from({ length: sorted.length / 500 }, (_, i) => {
+      return { key: sorted[(i + 1) * 500 - 1]!, count: 500 };
+    });
+    // By the files alone; and by the leaves of a digest, which know the number of entries.
+    for (const [known, tolerance] of [[[], 0.4] as const, [shares, 0.1] as const]) {
+      const plan = await store.plan(total / 16, 100, known);
+      expect(Math.abs(plan.entries / keys.length - 1)).toBeLessThan(known.length === 0 ? tolerance : 1e-9);
+      expect(Math.abs(plan.bytes / total - 1)).toBeLessThan(tolerance);
+      expect(plan.keys.length).toBeGreaterThan(8);
+      const bounds = [...plan.keys.map((key) => sorted.indexOf(key)), sorted.length - 1];
+      expect(bounds).not.toContain(-1);
+      let from = 0;
+      for (const to of bounds) {
+        const part = sorted.slice(from, to + 1).reduce((sum, key) => sum + sizes.get(key)!, 0);
+        expect(part / (total / bounds.length)).toBeGreaterThan(0.5);
+        expect(part / (total / bounds.length)).toBeLessThan(2);
+        from = to + 1;
+      }
     }
+    // Shares that are larger than the ranges asked for are of no use: the files say more.
+    const coarse = [
+      { key: sorted[22_499]!, count: 22_500 },
+      { key: '', count: 22_500 },
+    ];
+    expect((await store.plan(total / 16, 100, coarse)).keys.length).toBeGreaterThan(8);
   });
 
   it('multi-byte keys of every length read their own record, though the binding reuses one key buffer', async () => {
@@ -319,7 +329,8 @@ describe('LevelDB store', () => {
       await reopened({ flush, onFailed: () => failures++ });
       await store.write(puts(ORIGIN_A, 1, ['a']));
       renameSync(location, `${location}.gone`);
-      await expect(store.write(puts(ORIGIN_A, 2, ['b']))).rejects.toMatchObject({ code: 'STORE_FAILED' });
+      const next = store.write(puts(ORIGIN_A, 2, ['b'])).then(() => store.flush());
+      await expect(next).rejects.toMatchObject({ code: 'STORE_FAILED' });
       renameSync(`${location}.gone`, location);
       await expect(store.write(puts(ORIGIN_A, 2, ['b']))).rejects.toMatchObject({ code: 'STORE_FAILED' });
       expect(failures).toBe(1);
@@ -330,13 +341,28 @@ describe('LevelDB store', () => {
   it('the mark of an opening counts its batches and is found by the next one', async () => {
     const counted: number[] = [];
     expect(store.previousRun).toBeUndefined();
-    await reopened({ run: 'aaaaaaaaaaaaaaaa', onWritten: (batches) => counted.push(batches) });
+    await reopened({ run: 'aaaaaaaaaaaaaaaa', onDurable: (batches) => counted.push(batches) });
     expect(store.previousRun).toEqual({ nonce: RUN, batches: 0 });
     await store.write(puts(ORIGIN_A, 1, ['a']));
     await store.write(puts(ORIGIN_A, 2, ['b']));
     await reopened();
     expect(counted).toEqual([1, 2]);
     expect(store.previousRun).toEqual({ nonce: 'aaaaaaaaaaaaaaaa', batches: 2 });
+  });
+
+  it('a store that flushes counts a batch once it is flushed, and it is readable before', async () => {
+    const counted: number[] = [];
+    await reopened({ flush: true, onDurable: (batches) => counted.push(batches) });
+    await store.write(puts(ORIGIN_A, 1, ['a']));
+    await store.write(puts(ORIGIN_A, 2, ['b']));
+    expect(store.getRow('b')).toBeDefined();
+    expect(counted).toEqual([]);
+    await store.flush();
+    await store.flush();
+    expect(counted).toEqual([2]);
+    await store.write(puts(ORIGIN_A, 3, ['c']));
+    await store.close();
+    expect(counted).toEqual([2, 3]);
   });
 
   it('a batch of thousands of rows lets the event loop turn every hundred rows', async () => {

@@ -44,9 +44,17 @@ export class Wired {
 
   /** The wires between this one and all others, whoever dials. */
   around(daemon: Daemon): TcpProxy[] {
-    return this.daemons
-      .filter((other) => other !== daemon)
-      .flatMap((other) => [this.#wires.get(daemon)!.get(other)!, this.#wires.get(other)!.get(daemon)!]);
+    return this.between(
+      [daemon],
+      this.daemons.filter((other) => other !== daemon),
+    );
+  }
+
+  /** The wires between these and those, whoever dials. */
+  between(these: readonly Daemon[], those: readonly Daemon[]): TcpProxy[] {
+    return these.flatMap((one) =>
+      those.flatMap((other) => [this.#wires.get(one)!.get(other)!, this.#wires.get(other)!.get(one)!]),
+    );
   }
 
   async close(): Promise<void> {

@@ -68,7 +68,7 @@ export function swept(world: World, nodes: readonly SimNode[], ms = world.wall()
   const isSwept = ({ core }: SimNode): boolean =>
     core!.collection.begun > ms - LATE_RETRY_MS / 2 &&
     core!.collection.isSwept &&
-    core!.queue.tail() === undefined;
+    core!.queue.last() === undefined;
   expect(world.runUntil(() => nodes.every(isSwept), 20_000)).toBe(true);
 }
 

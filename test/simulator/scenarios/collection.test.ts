@@ -119,6 +119,7 @@ describe('once the horizon has passed them', () => {
     expect(isHalf()).toBe(true);
     expect(cutOf(b)).toBeGreaterThan(0);
     b.start();
+    holdBack([b], ms);
     // It remembers how far it had set out to go, whatever its horizon says.
     expect(world.runUntil(() => b.ready && b.core!.collection.isSwept, 20_000)).toBe(true);
     expect(b.disk.image.rows.size).toBe(0);

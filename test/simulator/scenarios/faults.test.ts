@@ -195,6 +195,23 @@ describe('disks', () => {
     expect([valueAt(c, 'k'), valueAt(b, 'j')]).toEqual(['newer', 'lost']);
   });
 
+  test('a write in the batch of a record that was just healed leaves no row in the dot index for the lost one', () => {
+    const { world, nodes } = stage(['a', 'b']);
+    const [a, b] = nodes as [SimNode, SimNode];
+    putNow(a, 'k', 'lost', { replicas: 2 });
+    world.oracle.diskDamaged(b);
+    b.disk.flip('k', 300);
+    b.diskFaults.slowMs = 1_000;
+    put(b, 'in flight', 'v');
+    b.heal('k');
+    expect(world.runUntil(() => b.core!.counters.damageHealed === 1, 5_000)).toBe(true);
+    expect(b.core!.queue.pending('k')).toBeDefined();
+    put(b, 'k', 'newer');
+    b.diskFaults.slowMs = 0;
+    expectEqual([a, b]);
+    expect([valueAt(a, 'k'), b.disk.image.inconsistency()]).toEqual(['newer', undefined]);
+  });
+
   test.each(['pushed', 'caught up with'] as const)(
     'an older record that is %s late waits for the healing of its key, heads unmoved, and does not win',
     (how) => expect(takesLateOne(ReplicaCore, how)).toBe(false),
@@ -323,6 +340,33 @@ describe('disks', () => {
     for (let i = 0; i < 10; i++) putNow(a, `k${i}`, 'after', { fsync });
     expectEqual([a, b]);
     for (let i = 0; i < 10; i++) expect(valueAt(b, `k${i}`)).toBe('after');
+  });
+
+  test('a power cut takes what was written and not flushed: others may have it, nobody was promised it', () => {
+    const { world, nodes } = stage(['a', 'b', 'c']);
+    const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
+    const origin = originOf(a);
+    a.diskFaults.slowMs = 400;
+    const write = put(a, 'k', 'seen', { replicas: 3 });
+    expect(world.runUntil(() => valueAt(b, 'k') === 'seen', 5_000)).toBe(true);
+    expect([valueAt(a, 'k'), a.disk.unflushed > 0, write.result]).toEqual(['seen', true, undefined]);
+    expect(a.powerCut(0)).toBeGreaterThan(0);
+    expect([valueAt(a, 'k'), write.result]).toEqual([undefined, { ok: false, code: 'KILLED' }]);
+    // One that nobody else has is gone with it.
+    world.partition([b]);
+    b.diskFaults.slowMs = 400;
+    const alone = put(b, 'mine', 'v', ALONE);
+    expect(world.runUntil(() => valueAt(b, 'mine') === 'v', 5_000)).toBe(true);
+    expect(b.powerCut(0)).toBeGreaterThan(0);
+    expect(alone.result).toEqual({ ok: false, code: 'KILLED' });
+    a.diskFaults.slowMs = 0;
+    b.diskFaults.slowMs = 0;
+    world.healAll();
+    a.start();
+    b.start();
+    expectEqual([a, b, c]);
+    expect(originOf(a)).not.toBe(origin);
+    expect([valueAt(a, 'k'), valueAt(c, 'k'), valueAt(c, 'mine')]).toEqual(['seen', 'seen', undefined]);
   });
 
   test('a node that is killed before it could store its new origin does not fall back on the old one', () => {

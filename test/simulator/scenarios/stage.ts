@@ -124,7 +124,7 @@ export function areEqual(nodes: readonly SimNode[]): boolean {
   const [first, ...others] = dumps(nodes).map((dump) => JSON.stringify(dump));
   return (
     others.every((dump) => dump === first) &&
-    nodes.every((node) => node.ready && node.core!.queue.tail() === undefined)
+    nodes.every((node) => node.ready && node.core!.queue.last() === undefined)
   );
 }
 
