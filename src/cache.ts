@@ -91,6 +91,8 @@ export class Cache<V extends NonNullable<unknown> | null> {
   }
 
   delete(key: string): boolean {
+    // Every key that is written comes by.
+    if (this.#newest === undefined) return false;
     const entry = this.#entries.get(key);
     if (entry === undefined) return false;
     this.#remove(entry);

@@ -3,6 +3,7 @@
  * protocol (client/server.ts) see this and nothing else of the node. Values pass through as the bytes that
  * their writer encoded. Implemented by node.ts.
  */
+import type { SettledWrite } from './core/acknowledgements.js';
 import type { GivenStamp } from './core/hlc.js';
 import type { Row, StampHex } from './core/types.js';
 import type { EncodedCache } from './encoded-cache.js';
@@ -26,6 +27,14 @@ export interface WriteRequest {
   readonly replicas?: number;
   readonly fsync?: boolean;
   readonly timeoutMs?: number;
+}
+
+/** A write that is told, once, how it ended. */
+export interface SubmittedWrite extends WriteRequest {
+  /** For whom it is submitted to. */
+  id: number;
+  settled(write: SettledWrite): void;
+  failed(error: unknown): void;
 }
 
 /** A change as it was written to this node's disk. */
@@ -88,6 +97,8 @@ export interface NodeService {
   scanRows(range: Range): RowScan;
   /** Resolves once the asked hosts hold it. */
   write(request: WriteRequest): Promise<Receipt>;
+  /** The same without a promise: thousands may wait at once. Throws what is wrong with the request itself. */
+  submit(write: SubmittedWrite): void;
   /** Calls back for each change of a key under `prefix`, after it is written. Returns the unsubscriber. */
   subscribe(prefix: string, onChange: (change: RowChange) => void): () => void;
   status(): Status;

@@ -235,7 +235,8 @@ export class ScaleNode {
         return;
       }
       case 'settled':
-        return this.onSettled?.(effect.id, true);
+        for (const { id } of effect.writes) this.onSettled?.(id, true);
+        return;
       case 'rejected':
         return this.onSettled?.(effect.id, false);
       case 'changed':

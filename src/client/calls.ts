@@ -48,6 +48,14 @@ const IDLE_SWEEP_MS = 100;
 const PAUSE_MIN_MS = 10;
 const PAUSE_MAX_MS = 200;
 
+let keptResolve: (value: never) => void;
+let keptReject: (error: ReadmeshError) => void;
+/** The executor of every call's promise: one of its own for each would be garbage. */
+const keep = (resolve: (value: never) => void, reject: (error: ReadmeshError) => void): void => {
+  keptResolve = resolve;
+  keptReject = reject;
+};
+
 /** One call. Subclasses say what is asked and how the answer is read. */
 export abstract class Call<T> implements Pending {
   readonly promise: Promise<T>;
@@ -67,17 +75,16 @@ export abstract class Call<T> implements Pending {
   previous: AnyCall | undefined;
   next: AnyCall | undefined;
   calls!: Calls;
-  #resolve!: (value: T) => void;
-  #reject!: (error: ReadmeshError) => void;
+  readonly #resolve: (value: T) => void;
+  readonly #reject: (error: ReadmeshError) => void;
 
   constructor() {
-    this.promise = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
+    this.promise = new Promise<never>(keep);
+    this.#resolve = keptResolve as (value: T) => void;
+    this.#reject = keptReject;
   }
 
-  abstract write(writer: MsgpackWriter, id: number): void;
+  abstract write(writer: MsgpackWriter, id: number, now: number): void;
   /** Reads the result. Throws PROTOCOL_ERROR for a bad frame. */
   protected abstract read(frame: ClientFrame, elements: number): T;
 
@@ -111,8 +118,8 @@ export abstract class Call<T> implements Pending {
   }
 
   resolve(value: T, connection: Connection): void {
-    const attempt = this.attempts.find((other) => other.connection === connection);
-    if (attempt !== undefined) {
+    for (const attempt of this.attempts) {
+      if (attempt.connection !== connection) continue;
       attempt.open = false;
       attempt.host.failures = 0;
     }
@@ -136,6 +143,8 @@ export class Calls {
   #timer: NodeJS.Timeout | undefined;
   #fast = false;
   #sweptAt = performance.now();
+  /** No call is due, or past its deadline, before this. */
+  #nothingBefore = Number.POSITIVE_INFINITY;
   #closed = false;
 
   constructor(hosts: Hosts, options: ClientOptions) {
@@ -157,6 +166,7 @@ export class Calls {
       );
     call.calls = this;
     call.deadline = deadline;
+    if (deadline < this.#nothingBefore) this.#nothingBefore = deadline;
     this.#active.add(call as AnyCall);
     this.#bytes += call.size;
     if (!this.#fast) this.#arm(true);
@@ -225,16 +235,21 @@ export class Calls {
       if (call.attempts.some(isOpen)) {
         // Those that failed may be asked again after a while.
         call.attempts = call.attempts.filter(isOpen);
-        call.due = now + this.#attemptMs(call, 0);
+        this.#setDue(call, now + this.#attemptMs(call, 0));
       } else this.#newRound(call, now, pauseMs(call.rounds++));
       return;
     }
     const connection = host.connection!;
-    call.due = now + this.#attemptMs(call, host.roundTripMs);
+    this.#setDue(call, now + this.#attemptMs(call, host.roundTripMs));
     const id = connection.send(call, now);
     const attempt = { host, connection, id, at: now, open: true };
     // Nearly always the only one: a list of one takes far less memory than one that may grow.
     call.attempts = call.attempts.length === 0 ? [attempt] : [...call.attempts, attempt];
+  }
+
+  #setDue(call: AnyCall, at: number): void {
+    call.due = at;
+    if (at < this.#nothingBefore) this.#nothingBefore = at;
   }
 
   #attemptMs(call: AnyCall, roundTripMs: number): number {
@@ -243,7 +258,7 @@ export class Calls {
 
   #newRound(call: AnyCall, now: number, pause: number): void {
     call.attempts = NO_ATTEMPTS;
-    call.due = now + pause;
+    this.#setDue(call, now + pause);
     if (pause === 0) this.#attempt(call, now);
   }
 
@@ -269,12 +284,19 @@ export class Calls {
     const late = now - this.#sweptAt > IDLE_SWEEP_MS + 4 * SWEEP_MS;
     this.#sweptAt = now;
     this.#hosts.maintain(now);
+    if (now >= this.#nothingBefore) this.#look(now, late);
+    this.#arm(this.#active.size > 0);
+  }
+
+  #look(now: number, late: boolean): void {
+    let next = Number.POSITIVE_INFINITY;
     for (const call of this.#active.all()) {
       if (call.settled) continue;
       if (now >= call.deadline) this.#expire(call);
       else if (now >= call.due && !late) this.#overdue(call, now);
+      if (!call.settled) next = Math.min(next, call.due, call.deadline);
     }
-    this.#arm(this.#active.size > 0);
+    this.#nothingBefore = next;
   }
 
   #overdue(call: AnyCall, now: number): void {

@@ -33,7 +33,7 @@ export interface Pending {
   /** About how many bytes `write` writes. */
   readonly size: number;
   /** Writes the whole request, under this id. Called within `send`. */
-  write(writer: MsgpackWriter, id: number): void;
+  write(writer: MsgpackWriter, id: number, now: number): void;
   /** Reads exactly `elements` elements. Throws PROTOCOL_ERROR. */
   onResult(frame: ClientFrame, elements: number, connection: Connection): void;
   /** The same for a part; more follow. */
@@ -116,14 +116,14 @@ export class Connection {
   /** Asks, at the time `now`. Only while open. Returns the id by which the request can be forgotten. */
   send(pending: Pending, now: number): number {
     this.usedAt = now;
-    return this.#ask(pending);
+    return this.#ask(pending, now);
   }
 
-  #ask(pending: Pending): number {
+  #ask(pending: Pending, now: number): number {
     const { size } = pending;
     if (this.#builder.count > 0 && this.#builder.bytes + size > FRAME_BYTES_SOFT) this.#flush();
     const id = this.#pending.add(pending);
-    pending.write(this.#builder.add(size), id);
+    pending.write(this.#builder.add(size), id, now);
     this.#added();
     return id;
   }
@@ -144,7 +144,7 @@ export class Connection {
     if (this.#pingedAt !== undefined || !this.isOpen) return;
     const at = performance.now();
     this.#pingedAt = at;
-    this.#ask({
+    const ping: Pending = {
       size: 16,
       write: (writer, id) => {
         writer.array(3);
@@ -159,7 +159,8 @@ export class Connection {
       onPart: (frame) => frame.fail('hello', 'has parts'),
       onFailed: (error) => this.#refuse(error),
       onLost: () => {},
-    });
+    };
+    this.#ask(ping, at);
   }
 
   /** Ends a connection from which nothing comes though it was asked. Also when bytes only trickle, it lives. */

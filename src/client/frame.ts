@@ -3,18 +3,21 @@
  * the frame and read straight out of it, since a request costs little more than its bytes that way; no arrays of
  * arrays are built on the hot path.
  */
-import { KEY_BYTES_MAX } from '../core/entry.js';
+import { KEY_BYTES_MAX, stampHexAt } from '../core/entry.js';
 import { STAMP_BYTES, STAMP_MS_MAX } from '../core/hlc.js';
+import type { OriginId, StampHex } from '../core/types.js';
 import { ReadmeshError } from '../errors.js';
 import { FrameReader } from '../frame-reader.js';
 import { guardMsgpack } from '../msgpack-guard.js';
 import { MsgpackWriter } from '../msgpack-writer.js';
 import { HOST_DEFAULTS } from '../options.js';
-import { textOf } from '../wire-text.js';
-import { ADDRESSES_MAX, type Greeting, NAME_BYTES_MAX } from './wire.js';
+import { nameOf, textOf } from '../wire-text.js';
+import { ADDRESSES_MAX, type Greeting, NAME_BYTES_MAX, TIMEOUT_MS_MAX } from './wire.js';
 
 /** Largest frame of either direction, bytes: a whole batch and its envelope. */
 export const FRAME_BYTES_MAX = HOST_DEFAULTS.frameBytesMax;
+
+const ORIGIN_DIGITS = 16;
 
 /** Bytes that the reason in a close frame may take. */
 const CLOSE_REASON_BYTES_MAX = 123;
@@ -135,12 +138,33 @@ export class ClientFrame extends FrameReader {
     return true;
   }
 
-  /** A view into the frame. */
-  stamp(): Uint8Array {
-    const stamp = this.bin('stamp');
-    if (stamp.length !== STAMP_BYTES)
-      this.fail('stamp', `has ${stamp.length} bytes instead of ${STAMP_BYTES}`);
-    return stamp;
+  /** A view of the value that was read last. Of the plain kind: what comes of it meets others of that kind. */
+  valueBytes(): Uint8Array {
+    const { buffer, byteOffset } = this.bytes;
+    return new Uint8Array(buffer, byteOffset + this.from, this.to - this.from);
+  }
+
+  /** Passes over a stamp; returns where its bytes begin. */
+  stampFrom(): number {
+    if (!this.value()) this.fail('stamp', 'is nil');
+    if (this.to - this.from !== STAMP_BYTES)
+      this.fail('stamp', `has ${this.to - this.from} bytes instead of ${STAMP_BYTES}`);
+    return this.from;
+  }
+
+  stampHex(): StampHex {
+    return stampHexAt(this.bytes, this.stampFrom());
+  }
+
+  /** An origin, as text that is likely to be known. */
+  origin(): OriginId {
+    const from = this.strFrom('origin', ORIGIN_DIGITS, ORIGIN_DIGITS);
+    return nameOf(this.bytes, from, this.at);
+  }
+
+  timeoutMs(): number {
+    const timeoutMs = this.uint('timeoutMs', TIMEOUT_MS_MAX);
+    return timeoutMs > 0 ? timeoutMs : this.fail('timeoutMs', 'is 0');
   }
 
   /** JSON text of an object. */

@@ -1,5 +1,5 @@
 /** What can be asked of a host, one class per operation of wire.ts. */
-import { KIND_REGISTER, KIND_TOMBSTONE } from '../core/entry.js';
+import { KIND_REGISTER, KIND_TOMBSTONE, tokenOf } from '../core/entry.js';
 import { stampFromHex, stampMs, stampToHex } from '../core/hlc.js';
 import { isReadmeshError, type ReadmeshError } from '../errors.js';
 import type { MsgpackWriter } from '../msgpack-writer.js';
@@ -12,7 +12,6 @@ import type { Connection } from './connection.js';
 import { type ClientFrame, FRAME_BYTES_MAX } from './frame.js';
 import {
   KEYS_PER_GET_MAX,
-  NAME_BYTES_MAX,
   type OP_DIGEST,
   OP_DIGEST_BUCKET,
   OP_GET,
@@ -256,9 +255,9 @@ export class WriteCall extends Call<Receipt> {
     return stampToHex(this.#stamp);
   }
 
-  write(writer: MsgpackWriter, id: number): void {
+  write(writer: MsgpackWriter, id: number, now: number): void {
     const { replicas, fsync } = this.options;
-    const left = this.deadline - performance.now();
+    const left = this.deadline - now;
     head(writer, id, OP_WRITE, 5);
     writer.bin(this.#stamp);
     if (replicas === undefined) writer.nil();
@@ -301,10 +300,10 @@ export class WriteCall extends Call<Receipt> {
   }
 
   protected read(frame: ClientFrame, elements: number): Receipt {
-    expect(frame, elements, 4);
-    const stamp = stampToHex(frame.stamp());
+    expect(frame, elements, 5);
+    const stamp = frame.stampHex();
     const replicas = frame.uint('replicas');
-    const token = frame.str('token', 0, NAME_BYTES_MAX);
+    const token = tokenOf(frame.origin(), frame.uint('seq'), stamp);
     const superseded = frame.bool('superseded');
     if (superseded) this.clock.lost();
     return { stamp, replicas, token, superseded };
@@ -403,7 +402,7 @@ export class DigestBucketCall extends Call<{ key: string; stamp: string }[]> {
     let entries = this.#parts.get(connection);
     if (entries === undefined) this.#parts.set(connection, (entries = []));
     const count = frame.array('entries', FRAME_BYTES_MAX, 2);
-    for (let i = 0; i < count; i++) entries.push({ key: frame.key(), stamp: stampToHex(frame.stamp()) });
+    for (let i = 0; i < count; i++) entries.push({ key: frame.key(), stamp: frame.stampHex() });
   }
 
   override onResult(frame: ClientFrame, elements: number, connection: Connection): void {

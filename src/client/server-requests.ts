@@ -6,27 +6,19 @@
  * never share one. A cancelled request runs to its end all the same (a write cannot be taken back); only its
  * answer is dropped, and a scan stops early.
  */
-import {
-  KIND_REGISTER,
-  KIND_TOMBSTONE,
-  NO_VALUE,
-  stampCounterOf,
-  stampMsOf,
-  valueOffset,
-} from '../core/entry.js';
-import { remainingMs, TTL_MS_MAX } from '../core/expiry.js';
+import { stampCounterOf, stampMsOf, valueOffset } from '../core/entry.js';
+import { remainingMs } from '../core/expiry.js';
 import { stampFromHex } from '../core/hlc.js';
 import type { Row } from '../core/types.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
-import { guardMsgpack } from '../msgpack-guard.js';
 import type { MsgpackWriter } from '../msgpack-writer.js';
 import type { ClientServerOptions } from '../options.js';
-import type { Range, Receipt } from '../read-store.js';
-import type { NodeService, RowScan, WriteOp, WriteRequest } from '../service.js';
-import { consecutiveStamps } from './clock.js';
+import type { Range } from '../read-store.js';
+import type { NodeService, RowScan } from '../service.js';
 import { type ClientFrame, writeText } from './frame.js';
 import type { Outbound } from './server-outbound.js';
 import { KeyReads } from './server-reads.js';
+import { Writes } from './server-writes.js';
 import {
   BUCKETS,
   NAME_BYTES_MAX,
@@ -42,17 +34,15 @@ import {
   OP_STATUS,
   OP_VERIFY,
   OP_WRITE,
-  OPS_PER_WRITE_MAX,
   PAGE_BYTES,
   PREFIX_BYTES_MAX,
   ROWS_PER_PAGE_MAX,
-  TIMEOUT_MS_MAX,
 } from './wire.js';
 
 /** Entries of a bucket in one part. */
 const ENTRIES_PER_PART = 1_000;
 
-interface InProgress {
+export interface InProgress {
   readonly bytes: number;
   /** It holds a view of the store. */
   readonly isScan: boolean;
@@ -64,6 +54,7 @@ export class Requests {
   readonly #outbound: Outbound;
   readonly #options: ClientServerOptions;
   readonly #reads: KeyReads;
+  readonly #writes: Writes;
   readonly #onFault: (error: unknown) => void;
   readonly #inProgress = new Map<number, InProgress>();
   #bytes = 0;
@@ -82,6 +73,11 @@ export class Requests {
     this.#onFault = onFault;
     this.#reads = new KeyReads(service, outbound, {
       run: (id, work) => this.#run(id, 0, false, work),
+      failed: (id, error) => this.#failed(id, error),
+    });
+    this.#writes = new Writes(service, outbound, {
+      enter: (id, request) => this.#enter(id, request),
+      finish: (id, request) => this.#finish(id, request),
       failed: (id, error) => this.#failed(id, error),
     });
   }
@@ -121,12 +117,12 @@ export class Requests {
       case OP_EXPORT:
         return this.#scan(id, readScan(frame), true);
       case OP_WRITE:
-        return this.#write(id, readWrite(frame));
+        return this.#writes.begin(id, frame);
       case OP_STATUS:
         return this.#answerNow(id, () => this.#report(id, this.#service.status()));
       case OP_READY: {
         const level = readLevel(frame);
-        const timeoutMs = readTimeout(frame);
+        const timeoutMs = frame.timeoutMs();
         return this.#plain(id, () => this.#service.ready(level, timeoutMs));
       }
       case OP_REMOVE: {
@@ -141,7 +137,7 @@ export class Requests {
       case OP_DIGEST_BUCKET:
         return this.#digestBucket(id, frame.uint('bucket', BUCKETS - 1));
       default: {
-        const timeoutMs = readTimeout(frame);
+        const timeoutMs = frame.timeoutMs();
         return this.#run(id, 0, true, async () => {
           const verified = await this.#service.verify(timeoutMs);
           return () => this.#report(id, verified);
@@ -176,33 +172,6 @@ export class Requests {
         writer.bool(end);
       };
     });
-  }
-
-  #write(id: number, { request, bytes }: { request: WriteRequest; bytes: number }): void {
-    const inProgress = this.#enter(id, bytes, false);
-    if (inProgress === undefined) return;
-    // Thousands of writes wait at once: one promise and two functions are all that each keeps here.
-    const answered = (answer: () => void): void => {
-      this.#finish(id, inProgress);
-      if (!inProgress.cancelled && !this.#closed) this.#answerNow(id, answer);
-    };
-    try {
-      for (const { kind, value } of request.ops) checkOperation(kind, value);
-      this.#service.write(request).then(
-        (receipt) => answered(() => this.#receipt(id, receipt)),
-        (error: unknown) => answered(() => this.#failed(id, error)),
-      );
-    } catch (error) {
-      answered(() => this.#failed(id, error));
-    }
-  }
-
-  #receipt(id: number, receipt: Receipt): void {
-    const writer = this.#outbound.done(id, 4, 96);
-    writer.bin(stampFromHex(receipt.stamp));
-    writer.uint(receipt.replicas);
-    writeText(writer, receipt.token);
-    writer.bool(receipt.superseded);
   }
 
   #digestBucket(id: number, bucket: number): void {
@@ -246,21 +215,20 @@ export class Requests {
 
   /** Runs what takes time. `work` resolves to what writes the answer. */
   #run(id: number, bytes: number, isScan: boolean, work: (request: InProgress) => Promise<() => void>): void {
-    const request = this.#enter(id, bytes, isScan);
-    if (request === undefined) return;
+    const request: InProgress = { bytes, isScan, cancelled: false };
+    if (!this.#enter(id, request)) return;
     work(request)
       .then((answer) => {
-        this.#finish(id, request);
-        if (!request.cancelled && !this.#closed) answer();
+        if (this.#finish(id, request)) answer();
       })
       .catch((error: unknown) => {
-        this.#finish(id, request);
-        if (!request.cancelled && !this.#closed) this.#failed(id, error);
+        if (this.#finish(id, request)) this.#failed(id, error);
       });
   }
 
-  /** Undefined: there is no room for it, and it has been told so. */
-  #enter(id: number, bytes: number, isScan: boolean): InProgress | undefined {
+  /** False: there is no room for it, and it has been told so. */
+  #enter(id: number, request: InProgress): boolean {
+    const { bytes, isScan } = request;
     const { inFlightMax, inFlightBytesMax, scansMax } = this.#options;
     const full =
       this.#inProgress.size >= inFlightMax ||
@@ -269,19 +237,21 @@ export class Requests {
     if (full) {
       const message = `${this.#inProgress.size} requests of this connection are in progress, ${this.#scans} of them scans, with ${this.#bytes} bytes: await some of them first`;
       this.#outbound.failed(id, new ReadmeshError('OVERLOADED', message));
-      return undefined;
+      return false;
     }
-    const request: InProgress = { bytes, isScan, cancelled: false };
     this.#inProgress.set(id, request);
     this.#bytes += bytes;
     if (isScan) this.#scans++;
-    return request;
+    return true;
   }
 
-  #finish(id: number, request: InProgress): void {
-    if (!this.#inProgress.delete(id)) return;
-    this.#bytes -= request.bytes;
-    if (request.isScan) this.#scans--;
+  /** Whether its answer is still of interest. */
+  #finish(id: number, request: InProgress): boolean {
+    if (this.#inProgress.delete(id)) {
+      this.#bytes -= request.bytes;
+      if (request.isScan) this.#scans--;
+    }
+    return !request.cancelled && !this.#closed;
   }
 
   #failed(id: number, error: unknown): void {
@@ -349,36 +319,6 @@ function readScan(frame: ClientFrame): ScanRequest {
   return { range: { ...range, limit }, limit, keysOnly: frame.bool('keysOnly') };
 }
 
-function readWrite(frame: ClientFrame): { request: WriteRequest; bytes: number } {
-  const first = frame.stamp();
-  const replicas = frame.nil() ? undefined : frame.uint('replicas');
-  const fsync = frame.nil() ? undefined : frame.bool('fsync');
-  const timeoutMs = readTimeout(frame);
-  const count = frame.array('operations', OPS_PER_WRITE_MAX);
-  const stamps = consecutiveStamps(first, count);
-  const ops: WriteOp[] = [];
-  let bytes = 0;
-  for (let i = 0; i < count; i++) {
-    const elements = frame.array('operation', 4);
-    if (elements < 3) frame.fail('operation', `has ${elements} elements instead of 3 or 4`);
-    const kind = frame.uint('kind', 0xff);
-    const key = frame.key();
-    const value = frame.value() ? frame.bytes.subarray(frame.from, frame.to) : NO_VALUE;
-    const ttlMs = elements === 4 ? frame.uint('ttlMs', TTL_MS_MAX) : undefined;
-    bytes += key.length + value.length;
-    ops.push({ key, kind, value, stamp: stamps[i]!, ttlMs });
-  }
-  return { request: { ops, replicas, fsync, timeoutMs }, bytes };
-}
-
-/** What a store must never take: a value that nobody can decode. Throws INVALID_VALUE or UNSUPPORTED. */
-function checkOperation(kind: number, value: Uint8Array): void {
-  if (kind === KIND_REGISTER) guardMsgpack(value, 0, value.length, {}, 'INVALID_VALUE');
-  else if (kind !== KIND_TOMBSTONE)
-    throw new ReadmeshError('UNSUPPORTED', `entries of kind ${kind} are not known here: upgrade this host`);
-  else if (value.length > 0) throw new ReadmeshError('INVALID_VALUE', 'a deletion has no value');
-}
-
 function writeTtl(writer: MsgpackWriter, ttlMs: number | undefined): void {
   if (ttlMs === undefined) writer.nil();
   else writer.uint(ttlMs);
@@ -387,9 +327,4 @@ function writeTtl(writer: MsgpackWriter, ttlMs: number | undefined): void {
 function readLevel(frame: ClientFrame): 'local' | 'synced' {
   const level = frame.str('level', 0, NAME_BYTES_MAX);
   return level === 'local' || level === 'synced' ? level : frame.fail('level', 'is neither local nor synced');
-}
-
-function readTimeout(frame: ClientFrame): number {
-  const timeoutMs = frame.uint('timeoutMs', TIMEOUT_MS_MAX);
-  return timeoutMs > 0 ? timeoutMs : frame.fail('timeoutMs', 'is 0');
 }

@@ -7,7 +7,6 @@
  * past the cap the watch fails with WATCH_OVERFLOW rather than lose changes unseen.
  */
 import { KIND_REGISTER, KIND_TOMBSTONE } from '../core/entry.js';
-import { stampToHex } from '../core/hlc.js';
 import { isReadmeshError, ReadmeshError } from '../errors.js';
 import type { MsgpackWriter } from '../msgpack-writer.js';
 import type { Change, Value } from '../read-store.js';
@@ -129,7 +128,7 @@ class Watch implements AsyncIterableIterator<Change>, Pending {
     for (let i = 0; i < count; i++) {
       const kind = frame.uint('kind', 0xff);
       const key = frame.key();
-      const stamp = stampToHex(frame.stamp());
+      const stamp = frame.stampHex();
       // Copied: a change may wait for long, and would keep the whole frame.
       const value = frame.value() ? frame.bytes.slice(frame.from, frame.to) : undefined;
       if (kind === KIND_REGISTER && value === undefined) frame.fail('value', 'is missing');

@@ -25,7 +25,7 @@
  *      4 has          key                                     bool
  *      5 scan         gt, gte, lt, lte, prefix, reverse,      [key, value, ...], end
  *                     limit, keysOnly
- *      6 write        stamp, replicas, fsync, timeoutMs,      stamp, replicas, token, superseded
+ *      6 write        stamp, replicas, fsync, timeoutMs,      stamp, replicas, origin, seq, superseded
  *                     [[kind, key, value]...], or
  *                     [[kind, key, value, ttlMs]...]
  *      7 watch        prefix                                  (parts: [kind, key, stamp, value, ...])
@@ -39,7 +39,7 @@
  *     15 export       as scan                                 [key, value, ttlMs, ...], end
  *
  * Values are binary: the bytes of the writer's encoding; nil for a missing key (and in place of values when
- * keysOnly). Stamps are 16 bytes. Clusters, names, addresses, levels, tokens and JSON are strings.
+ * keysOnly). Stamps are 16 bytes. Clusters, names, addresses, levels, origins and JSON are strings.
  *
  * - Requests are begun in order and may be answered out of order, several in one frame. Those of one tick share
  *   a frame, too.
@@ -47,6 +47,7 @@
  * - A ttlMs is an integer from 1 to 2^47 - 1. In a write (of any operation by itself) it counts from the stamp; in an
  *   export it is what is left by the clock in the frame, nil for entries that stay.
  * - A page of a scan has at most `limit` (up to 1,000) rows and about 256 KiB. `end`: there is no more.
+ * - A receipt's token is put together by whoever asked: `origin.seq.stamp`, stamps as 32 hex digits.
  * - A write's stamp is that of its first operation; each further one bears the next stamp. Replicas, fsync nil:
  *   the cluster's default. The same write under the same stamp may be sent again, to any host: it is
  *   idempotent.
@@ -93,7 +94,7 @@ export const OPS_PER_WRITE_MAX = 16_384;
 export const BUCKETS = 256;
 /** Longest prefix or bound of a range, bytes. */
 export const PREFIX_BYTES_MAX = 4_096;
-/** Most addresses in a greeting, and bytes of each, of names and of tokens. */
+/** Most addresses in a greeting, and bytes of each and of names. */
 export const ADDRESSES_MAX = 256;
 export const NAME_BYTES_MAX = 4_096;
 

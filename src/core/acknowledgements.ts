@@ -7,23 +7,29 @@
  * answered is kept, and sent again to whoever connects or drains; once all its writes are settled or expired it
  * is forgotten.
  */
-import { originOf, seqOf, stampHexOf } from './entry.js';
+import { originOf, seqOf, stampHexOf, tokenOf } from './entry.js';
 import { type GivenStamp, hasStamp, textOfStamp } from './hlc.js';
 import type { Effect } from './io.js';
 import type { Push } from './messages.js';
 import type { Row, StampHex } from './types.js';
 
-export interface PendingWrite {
+/** What there is to say of a write. */
+export interface SettledWrite {
   readonly id: number;
-  readonly needed: number;
-  readonly fsync: boolean;
-  /** Monotonic ms, whole: any other number is an object of its own. */
-  readonly deadline: number;
   /** The stamp that the writer gave; undefined: that of `row`. */
   readonly givenStamp: GivenStamp | undefined;
   /** What answers the write (its last operation): its own record, or the one that superseded it. */
   readonly row: Row;
   readonly superseded: boolean;
+  /** Hosts that hold it for certain. */
+  replicas: number;
+}
+
+export interface PendingWrite extends SettledWrite {
+  readonly needed: number;
+  readonly fsync: boolean;
+  /** Monotonic ms, whole: any other number is an object of its own. */
+  readonly deadline: number;
   /** Settled or expired. */
   done: boolean;
   /** Set once it is written here and waits for other hosts. */
@@ -169,6 +175,7 @@ export class Acknowledgements {
 
   #settle(group: Group): void {
     const waiting: PendingWrite[] = [];
+    const settled: PendingWrite[] = [];
     for (const write of group.writes) {
       if (write.done) continue;
       const hosts = (write.fsync ? group.flushed : group.written).size;
@@ -177,9 +184,11 @@ export class Acknowledgements {
         continue;
       }
       this.#finish(write);
-      this.#emit(settled(write, hosts));
+      write.replicas = hosts;
+      settled.push(write);
     }
     group.writes = waiting;
+    if (settled.length > 0) this.#emit({ type: 'settled', writes: settled });
   }
 
   #finish(write: PendingWrite): void {
@@ -198,20 +207,28 @@ export class Acknowledgements {
   }
 }
 
-function stampOf({ givenStamp, row }: PendingWrite): StampHex {
-  if (givenStamp === undefined) return stampHexOf(row);
+/** Whether the write's stamp is that of its row. */
+export function isOfRow({ givenStamp, row }: SettledWrite): boolean {
+  return givenStamp === undefined || hasStamp(row, givenStamp);
+}
+
+export function stampOf(write: SettledWrite): StampHex {
   // What stamps of one time have in common is made once for rows.
-  return typeof givenStamp !== 'string' && hasStamp(row, givenStamp)
-    ? stampHexOf(row)
-    : textOfStamp(givenStamp);
+  return isOfRow(write) ? stampHexOf(write.row) : textOfStamp(write.givenStamp!);
+}
+
+export interface Receipt {
+  readonly stamp: StampHex;
+  readonly replicas: number;
+  readonly token: string;
+  readonly superseded: boolean;
 }
 
 /** Stamp and token become text only here: thousands of writes wait at once, and each text would wait with them. */
-function settled(write: PendingWrite, hosts: number): Effect {
-  const { id, row, superseded } = write;
+export function receiptOf(write: SettledWrite): Receipt {
+  const { row, replicas, superseded } = write;
   const stamp = stampOf(write);
-  const token = `${originOf(row)}.${seqOf(row)}.${stamp}`;
-  return { type: 'settled', id, receipt: { stamp, replicas: hosts, token, superseded } };
+  return { stamp, replicas, token: tokenOf(originOf(row), seqOf(row), stamp), superseded };
 }
 
 function ackTimeout(write: PendingWrite, hosts: number): Effect {

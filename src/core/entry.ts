@@ -163,18 +163,41 @@ let textHigh = -1;
 let timeText = '';
 
 export function stampHexOf(row: Row): StampHex {
-  const ms = stampMsOf(row);
-  const high = row[AT_STAMP + 6]!;
+  return stampHexAt(row, AT_STAMP);
+}
+
+/** The stamp whose 16 bytes begin at this place. */
+export function stampHexAt(bytes: Uint8Array, at: number): StampHex {
+  const ms = msAt(bytes, at);
+  const high = bytes[at + 6]!;
   if (ms !== textMs || high !== textHigh) {
-    timeText = toHex(row, AT_STAMP, AT_STAMP + 7);
+    timeText = toHex(bytes, at, at + 7);
     textMs = ms;
     textHigh = high;
   }
-  return timeText + HEX[row[AT_STAMP + 7]!]! + idAt(row, AT_STAMP + 8);
+  return timeText + HEX[bytes[at + 7]!]! + idAt(bytes, at + 8);
+}
+
+/** What a session remembers of a write. */
+export function tokenOf(origin: OriginId, seq: number, stamp: StampHex): string {
+  return `${origin}.${seq}.${stamp}`;
+}
+
+/** The stamp whose 16 bytes begin at this place, in its parts. */
+export function stampAt(bytes: Uint8Array, at: number): StampParts {
+  return {
+    ms: msAt(bytes, at),
+    counter: (bytes[at + 6]! << 8) | bytes[at + 7]!,
+    writer: idAt(bytes, at + 8),
+  };
+}
+
+function msAt(bytes: Uint8Array, at: number): number {
+  return u32(bytes, at) * 0x1_0000 + ((bytes[at + 4]! << 8) | bytes[at + 5]!);
 }
 
 export function stampMsOf(row: Row): number {
-  return u32(row, AT_STAMP) * 0x1_0000 + ((row[AT_STAMP + 4]! << 8) | row[AT_STAMP + 5]!);
+  return msAt(row, AT_STAMP);
 }
 
 export function writerOf(row: Row): OriginId {

@@ -258,7 +258,10 @@ export class Heal {
     if (row === undefined || row === DAMAGED || queue.pending(key) !== undefined) return;
     counters.damageFound += 1;
     counters.damageHealed += 1;
-    queue.put(queue.batch(1, key.length + row.length), key, row, row, false, true);
+    const batch = queue.batch(1, key.length + row.length);
+    queue.put(batch, key, row, row, false, true);
+    const { origin, seq } = dotOf(row);
+    queue.raiseTop(batch, origin, seq);
   }
 
   // Asking.

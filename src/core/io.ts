@@ -12,9 +12,10 @@
  * `dial-failed`; every opened link by one `link-closed`.
  */
 import type { ErrorCode, ErrorDetails } from '../errors.js';
+import type { SettledWrite } from './acknowledgements.js';
 import type { GivenStamp } from './hlc.js';
 import type { PeerMessage } from './messages.js';
-import type { Dot, KeyShare, OriginId, Records, Row, StampHex, StoreBatch } from './types.js';
+import type { Dot, KeyShare, OriginId, Records, Row, StoreBatch } from './types.js';
 
 export type LinkId = number;
 
@@ -143,16 +144,8 @@ export type Effect =
       readonly skipDamaged?: boolean;
     }
   | { readonly type: 'close-scan'; readonly scan: number }
-  | {
-      readonly type: 'settled';
-      readonly id: number;
-      readonly receipt: {
-        readonly stamp: StampHex;
-        readonly replicas: number;
-        readonly token: string;
-        readonly superseded: boolean;
-      };
-    }
+  /** Held as they asked for; `receiptOf` (acknowledgements.ts) makes the receipt of each. */
+  | { readonly type: 'settled'; readonly writes: readonly SettledWrite[] }
   | {
       readonly type: 'rejected';
       readonly id: number;

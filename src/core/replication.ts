@@ -19,11 +19,12 @@ import type { Core } from './core.js';
 import {
   compareEntries,
   compareRows,
-  dotOf,
   makeLocalRow,
   makeMortalRow,
   NO_VALUE,
+  originOf,
   type StampParts,
+  seqOf,
   stampCounterOf,
   stampMsOf,
 } from './entry.js';
@@ -43,6 +44,10 @@ const REMIND_MS = 1_000;
 /** Merging of what comes from elsewhere: the part that sessions use, too. */
 export class Merge {
   readonly #core: Core;
+  /** The greatest dot of an origin in the batch that it was put into, if the vector was not told yet. */
+  #batch: Batch | undefined;
+  #origin: OriginId = '';
+  #top = 0;
 
   constructor(core: Core) {
     this.#core = core;
@@ -67,12 +72,20 @@ export class Merge {
   records(records: Records): string[] | undefined {
     const { keys, rows } = records;
     let lost: string[] | undefined;
-    for (let i = 0; i < keys.length; i++) if (!this.record(keys[i]!, rows[i]!)) (lost ??= []).push(keys[i]!);
+    for (let i = 0; i < keys.length; i++)
+      if (!this.#join(keys[i]!, rows[i]!, false)) (lost ??= []).push(keys[i]!);
+    this.#tellTop();
     return lost;
   }
 
   /** False: the record of the key is lost. `wanted`: its absence here was found to be a loss. */
   record(key: string, row: Row, wanted = false): boolean {
+    const isJoined = this.#join(key, row, wanted);
+    this.#tellTop();
+    return isJoined;
+  }
+
+  #join(key: string, row: Row, wanted: boolean): boolean {
     const core = this.#core;
     const { collection } = core;
     core.counters.recordsReceived += 1;
@@ -90,8 +103,7 @@ export class Merge {
     core.hlc.receive(stampMsOf(row), stampCounterOf(row));
     const batch = core.queue.batch(1, key.length + row.length);
     core.queue.put(batch, key, row, current, false, quiet);
-    const { origin, seq } = dotOf(row);
-    this.seen(batch, origin, seq);
+    this.#note(batch, originOf(row), seqOf(row));
     core.counters.recordsApplied += 1;
     collection.put(row);
     if (core.heal.lost > 0) core.heal.replaced(key, row, batch);
@@ -100,8 +112,25 @@ export class Merge {
 
   /** A record with this dot is in the batch. */
   seen(batch: Batch, origin: OriginId, seq: number): void {
-    if (this.#core.sealing.isForgotten(origin)) batch.tops.delete(origin);
-    else this.#raiseTop(batch, origin, seq);
+    if (!this.#core.sealing.isForgotten(origin)) this.#raiseTop(batch, origin, seq);
+  }
+
+  /** Records come in runs of one origin: the vector is told once for each. */
+  #note(batch: Batch, origin: OriginId, seq: number): void {
+    if (batch === this.#batch && origin === this.#origin) {
+      if (seq > this.#top) this.#top = seq;
+      return;
+    }
+    this.#tellTop();
+    this.#batch = batch;
+    this.#origin = origin;
+    this.#top = seq;
+  }
+
+  #tellTop(): void {
+    if (this.#batch === undefined) return;
+    this.seen(this.#batch, this.#origin, this.#top);
+    this.#batch = undefined;
   }
 
   /** In the batch of what was merged last, or a later one. */
@@ -125,7 +154,7 @@ export class Merge {
     const { queue, taken } = this.#core;
     if (!taken.has(origin)) queue.startHead(batch, origin);
     taken.raise(origin, 0, top);
-    if (top > (batch.tops.get(origin) ?? 0)) batch.tops.set(origin, top);
+    queue.raiseTop(batch, origin, top);
   }
 }
 
@@ -182,6 +211,7 @@ export class Replication {
       givenStamp,
       row: answer,
       superseded,
+      replicas: 0,
       done: false,
       group: undefined,
     };

@@ -20,7 +20,7 @@
 import type { Group, PendingWrite } from './acknowledgements.js';
 import type { Change } from './digest-changes.js';
 import { DigestSum } from './digest-sum.js';
-import { dotOf, originOf, seqOf } from './entry.js';
+import { dotOf } from './entry.js';
 import type { EntryDigest } from './entry-hash.js';
 import { KeyFilter } from './key-filter.js';
 import type { BatchRow, Dot, Drop, OriginId, Row, StoreBatch } from './types.js';
@@ -182,9 +182,11 @@ export class WriteQueue {
       this.rows += 1;
       this.bytes += size;
     }
-    const origin = originOf(row);
-    const seq = seqOf(row);
-    if (seq > (batch.tops.get(origin) ?? 0)) batch.tops.set(origin, seq);
+  }
+
+  /** The batch holds a record with this dot. */
+  raiseTop(batch: Batch, origin: OriginId, top: number): void {
+    if (top > (batch.tops.get(origin) ?? 0)) batch.tops.set(origin, top);
   }
 
   #noteKey(key: string): void {

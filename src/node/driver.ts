@@ -5,6 +5,7 @@
  */
 import { performance } from 'node:perf_hooks';
 import { checksum } from '../checksum.js';
+import { receiptOf, type SettledWrite } from '../core/acknowledgements.js';
 import type { ReplicaConfig } from '../core/core.js';
 import { DAMAGED, type Found } from '../core/heal.js';
 import type { Effect, Input, LinkId, LocalOp, LocalWrite } from '../core/io.js';
@@ -14,6 +15,7 @@ import { isReadmeshError, ReadmeshError } from '../errors.js';
 import { decodeMessage, encodeMessage } from '../protocol.js';
 import type { Receipt } from '../read-store.js';
 import { RequestTable } from '../request-table.js';
+import type { SubmittedWrite } from '../service.js';
 import type { RowCursor, Snapshot, Store } from '../storage/store.js';
 import { HealRequests } from './heal-requests.js';
 
@@ -62,6 +64,16 @@ const keepAnswer = (answer: Answer): void => {
   keptAnswer = answer;
 };
 
+function settle(waiting: Answer | SubmittedWrite | undefined, write: SettledWrite): void {
+  if (typeof waiting === 'function') waiting(receiptOf(write));
+  else waiting?.settled(write);
+}
+
+function fail(waiting: Answer | SubmittedWrite | undefined, error: ReadmeshError): void {
+  if (typeof waiting === 'function') waiting(Promise.reject(error));
+  else waiting?.failed(error);
+}
+
 export class Driver {
   readonly core: ReplicaCore;
   readonly healing = new HealRequests((input) => this.input(input));
@@ -72,7 +84,7 @@ export class Driver {
   readonly #inputs: Input[] = [];
   /** Writes of this turn of the event loop. */
   #turn: LocalWrite[] = [];
-  readonly #writes = new RequestTable<Answer>();
+  readonly #writes = new RequestTable<Answer | SubmittedWrite>();
   readonly #removals = new Map<number, Waiting<boolean>>();
   readonly #scans = new Map<number, Promise<Scan>>();
   #ids = 0;
@@ -141,11 +153,27 @@ export class Driver {
     if (this.#draining)
       return Promise.reject(new ReadmeshError('CLOSED', 'this node is closing: ask another'));
     const answered = new Promise<Receipt>(keepAnswer);
-    const id = this.#writes.add(keptAnswer);
     const { replicas, fsync, timeoutMs } = options;
-    if (this.#turn.length === 0) queueMicrotask(this.#takeTurn);
-    this.#turn.push({ id, ops, replicas, fsync, timeoutMs });
+    this.#push({ id: this.#writes.add(keptAnswer), ops, replicas, fsync, timeoutMs });
     return answered;
+  }
+
+  /** The same without a promise. */
+  submit(write: SubmittedWrite): void {
+    if (this.#draining) return write.failed(new ReadmeshError('CLOSED', 'this node is closing: ask another'));
+    write.id = this.#writes.add(write);
+    this.#push(write);
+  }
+
+  #push(write: LocalWrite): void {
+    if (this.#turn.length === 0) queueMicrotask(this.#takeTurn);
+    this.#turn.push(write);
+  }
+
+  #takeWrite(id: number): Answer | SubmittedWrite | undefined {
+    const waiting = this.#writes.get(id);
+    this.#writes.delete(id);
+    return waiting;
   }
 
   readonly #takeTurn = (): void => {
@@ -199,7 +227,7 @@ export class Driver {
       'CLOSED',
       'this node was closed before the write was acknowledged: retry elsewhere',
     );
-    for (const answer of this.#writes.clear()) answer(Promise.reject(closed));
+    for (const waiting of this.#writes.clear()) fail(waiting, closed);
     for (const removal of this.#removals.values()) removal.reject(closed);
     this.#removals.clear();
     this.healing.close();
@@ -230,14 +258,12 @@ export class Driver {
         return;
       }
       case 'settled':
-        this.#writes.get(effect.id)?.(effect.receipt);
-        this.#writes.delete(effect.id);
+        for (const write of effect.writes) settle(this.#takeWrite(write.id), write);
         return;
       case 'rejected': {
         const { id, code, message, details } = effect;
         const error = new ReadmeshError(code, message, details === undefined ? {} : { details });
-        this.#writes.get(id)?.(Promise.reject(error));
-        this.#writes.delete(id);
+        fail(this.#takeWrite(id), error);
         return;
       }
       case 'changed':

@@ -18,6 +18,7 @@ import type {
   NodeService,
   RowChange,
   RowScan,
+  SubmittedWrite,
   VerifyReport,
   WriteRequest,
 } from '../service.js';
@@ -249,6 +250,11 @@ export class Node implements NodeService {
   write(request: WriteRequest): Promise<Receipt> {
     assertWrite(request, this.#driver.core.options);
     return this.#driver.write(request.ops, request);
+  }
+
+  submit(write: SubmittedWrite): void {
+    assertWrite(write, this.#driver.core.options);
+    this.#driver.submit(write);
   }
 
   subscribe(prefix: string, onChange: (change: RowChange) => void): () => void {

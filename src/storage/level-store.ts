@@ -61,8 +61,10 @@ export const LEVEL_OPTIONS = {
   valueEncoding: 'view',
 } as const;
 
-/** Rows put into a batch, or read one by one, between two turns of the event loop: about half a millisecond. */
+/** Rows read one by one between two turns of the event loop: about half a millisecond. */
 const SLICE_ROWS = 100;
+/** The same for those put into a batch, which are copied only; `commitBytesMax` bounds how many bytes these are. */
+const SLICE_PUTS = 512;
 
 /**
  * What abstract-level asks of its implementors, and what its own `getSync` comes down to. That one looks up encodings
@@ -427,7 +429,7 @@ interface Prepared {
 
 /** Whether there are more. Not part of `#build`: a loop in an async function allocates for each row. */
 function putSlice(out: LevelBatch, rows: IterableIterator<[string, BatchRow]>): boolean {
-  let left = SLICE_ROWS;
+  let left = SLICE_PUTS;
   for (const [key, row] of rows) {
     out.put(key, row);
     if (--left === 0) return true;

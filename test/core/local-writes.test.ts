@@ -1,6 +1,7 @@
 /** Local writes of a cluster of one, as the core alone sees them: in which order the disk and the writers hear of them. */
 import { describe, expect, test } from 'vitest';
 import { checksum } from '../../src/checksum.js';
+import { receiptOf } from '../../src/core/acknowledgements.js';
 import { encodeMeta } from '../../src/core/core.js';
 import { KIND_REGISTER, makeLocalRow } from '../../src/core/entry.js';
 import type { Effect, Input } from '../../src/core/io.js';
@@ -79,10 +80,14 @@ describe('local writes', () => {
     expect(second[0]).toMatchObject({ type: 'persist', batch: { id: batches[1]!.id } });
     expect(types(second)).not.toContain('settled');
     const flushed = give({ type: 'flushed', batch: batches[0]!.id });
-    expect(flushed.flatMap((effect) => (effect.type === 'settled' ? [effect.id] : []))).toEqual([1, 2]);
+    expect(
+      flushed.flatMap((effect) => (effect.type === 'settled' ? effect.writes.map(({ id }) => id) : [])),
+    ).toEqual([1, 2]);
     // Its own writes wait for it all the same.
     const third = land(batches[1]!.id);
-    expect(third.flatMap((effect) => (effect.type === 'settled' ? [effect.id] : []))).toEqual([3, 4]);
+    expect(
+      third.flatMap((effect) => (effect.type === 'settled' ? effect.writes.map(({ id }) => id) : [])),
+    ).toEqual([3, 4]);
   });
 
   test('a store that was empty is not asked for keys that it was never given', () => {
@@ -121,7 +126,9 @@ describe('local writes', () => {
     const { put, land } = founder();
     const effects = put('a', 'b');
     const [batch] = effects.flatMap((effect) => (effect.type === 'persist' ? [effect.batch] : []));
-    const receipts = land(batch!.id).flatMap((effect) => (effect.type === 'settled' ? [effect.receipt] : []));
+    const receipts = land(batch!.id).flatMap((effect) =>
+      effect.type === 'settled' ? effect.writes.map(receiptOf) : [],
+    );
     expect(receipts).toHaveLength(2);
     expect(receipts[0]!.stamp < receipts[1]!.stamp).toBe(true);
     for (const [i, { stamp, token, replicas, superseded }] of receipts.entries()) {

@@ -73,6 +73,10 @@ export class FakeNode implements NodeService {
     return { stamp, replicas: request.replicas ?? 2, token: 't', superseded: false };
   }
 
+  submit(): void {
+    throw new Error('HTTP has a promise for each write');
+  }
+
   subscribe(): () => void {
     return () => {};
   }

@@ -209,8 +209,8 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'announces what is not written yet',
     'core/gossip.ts',
-    'const { written, identity, members, now } = core;',
-    'const { taken: written, identity, members, now } = core;',
+    'const { written } = this.#core;\n    const vector: VectorEntry[]',
+    'const { taken: written } = this.#core;\n    const vector: VectorEntry[]',
   ),
   mutant(
     'lets an older value win over a deletion',

@@ -5,6 +5,7 @@
  */
 import { crc32 } from 'node:zlib';
 import { checksum, isIntact } from '../../src/checksum.js';
+import { type Receipt, receiptOf } from '../../src/core/acknowledgements.js';
 import type { ReplicaConfig } from '../../src/core/core.js';
 import { DAMAGED, type Found } from '../../src/core/heal.js';
 import type { Effect, Input, LinkId, LocalOp } from '../../src/core/io.js';
@@ -43,6 +44,11 @@ export interface WriteOptions {
 export type WriteResult =
   | { ok: true; stamp: string; replicas: number; superseded: boolean; token: string }
   | { ok: false; code: string; hosts?: number; stamp?: string };
+
+/** How one write ended, as the core says it. */
+export type Answer =
+  | { readonly type: 'settled'; readonly id: number; readonly receipt: Receipt }
+  | Extract<Effect, { type: 'rejected' }>;
 
 /** A write that was issued and not yet answered. */
 export interface OpenWrite {
@@ -403,6 +409,9 @@ export class SimNode {
         this.scans.delete(effect.scan);
         return;
       case 'settled':
+        for (const write of effect.writes)
+          this.#answer({ type: 'settled', id: write.id, receipt: receiptOf(write) });
+        return;
       case 'rejected':
         return this.#answer(effect);
       case 'wake': {
@@ -447,7 +456,7 @@ export class SimNode {
     }
   }
 
-  #answer(effect: Extract<Effect, { type: 'settled' | 'rejected' }>): void {
+  #answer(effect: Answer): void {
     const write = this.open.get(effect.id);
     if (write === undefined) throw new Violation('answers', `write ${effect.id} was answered twice`);
     this.open.delete(effect.id);

@@ -15,6 +15,8 @@
  *
  * It keeps no opinion about when things happen, save for deadlines.
  */
+
+import type { Receipt } from '../../src/core/acknowledgements.js';
 import {
   compareEntries,
   compareRows,
@@ -30,7 +32,7 @@ import {
 } from '../../src/core/entry.js';
 import { DAMAGED } from '../../src/core/heal.js';
 import { textOfStamp } from '../../src/core/hlc.js';
-import type { Effect, Input, LinkId, LocalOp } from '../../src/core/io.js';
+import type { Input, LinkId, LocalOp } from '../../src/core/io.js';
 import type { PeerMessage, Push } from '../../src/core/messages.js';
 import type { OriginId, Row, StampHex, StoreBatch } from '../../src/core/types.js';
 import { overCap } from './caps.js';
@@ -39,7 +41,7 @@ import { EndedOrigins } from './ended.js';
 import { Violation } from './faults.js';
 import { Graves } from './graves.js';
 import { Horizons } from './horizons.js';
-import type { OpenWrite, SimNode } from './node.js';
+import type { Answer, OpenWrite, SimNode } from './node.js';
 import { TWIN_PREFIX } from './workload.js';
 import type { World } from './world.js';
 
@@ -237,7 +239,7 @@ export class Oracle {
     }
   }
 
-  answered(node: SimNode, write: OpenWrite, effect: Extract<Effect, { type: 'settled' | 'rejected' }>): void {
+  answered(node: SimNode, write: OpenWrite, effect: Answer): void {
     const { ledger, scheduler } = this.#world;
     ledger.mix(write.id);
     const timeout = write.options.timeoutMs ?? this.#world.options.ackTimeoutMs;
@@ -475,11 +477,7 @@ export class Oracle {
       throw new Violation('honest', `${node.name} refuses with ${code}, and its health does not say so`);
   }
 
-  #checkSettled(
-    node: SimNode,
-    write: OpenWrite,
-    receipt: Extract<Effect, { type: 'settled' }>['receipt'],
-  ): void {
+  #checkSettled(node: SimNode, write: OpenWrite, receipt: Receipt): void {
     const fsync = write.options.fsync ?? true;
     const needed = Math.max(write.options.replicas ?? 1, receipt.replicas);
     if (receipt.replicas < (write.options.replicas ?? 1))

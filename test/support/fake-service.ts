@@ -19,6 +19,7 @@ import type {
   NodeService,
   RowChange,
   RowScan,
+  SubmittedWrite,
   VerifyReport,
   WriteRequest,
 } from '../../src/service.js';
@@ -115,6 +116,16 @@ export class FakeService implements NodeService {
     }
     if (this.hangWrites) await new Promise(() => {});
     return { stamp, replicas: request.replicas ?? 2, token: `token-${stamp}`, superseded };
+  }
+
+  submit(write: SubmittedWrite): void {
+    this.write(write).then(
+      ({ stamp: givenStamp, replicas, superseded }) => {
+        const row = this.rows.get(write.ops.at(-1)!.key)!;
+        write.settled({ id: write.id, givenStamp, row, replicas, superseded });
+      },
+      (error: unknown) => write.failed(error),
+    );
   }
 
   subscribe(prefix: string, onChange: (change: RowChange) => void): () => void {

@@ -111,7 +111,6 @@ describe('heads', () => {
     const pulled = c.core!.counters.sessionsPulled;
     // b has the record already, under a dot of its own, when the same comes in a batch from a.
     writeOps(b, [putOp('again', 'same', stamp)], ALONE);
-    world.run(1);
     writeOps(a, [putOp('fresh', 'new'), putOp('again', 'same', stamp), putOp('last', 'new')], ALONE);
     world.run(500);
     expect(b.core!.counters.framesRelayed).toBeGreaterThan(0);

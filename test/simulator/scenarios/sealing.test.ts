@@ -435,8 +435,7 @@ describe('a store that missed a forgetting', () => {
     const { world, nodes } = backupThenForget();
     const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
     const d = world.add({ name: 'd', join: ['b:1'] });
-    world.partition([b]);
-    world.mend(b, d);
+    world.partition([b, d]);
     b.start();
     d.start();
     expect(world.runUntil(() => d.ready, 20_000)).toBe(true);
