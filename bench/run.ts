@@ -26,6 +26,7 @@ import { localReads } from './local-reads.js';
 import { PAGE, writePage } from './page.js';
 import { propagation } from './propagation.js';
 import { rebuildBench } from './rebuild.js';
+import { reclaimBench } from './reclaim.js';
 import { replicatedPuts } from './replicated-puts.js';
 import { missedBars, toJson, toReport, toText } from './report.js';
 import { runScale, SCALE } from './scale/scale.js';
@@ -42,6 +43,7 @@ const BENCHES: readonly Bench[] = [
   propagation,
   rebuildBench,
   busyReads,
+  reclaimBench,
   catchUp,
   idleBench,
   footprint,

@@ -4,6 +4,7 @@
  *     DIR/readmesh.json   marker: what this folder is, its format, and whether its store was ever completed
  *     DIR/lock            who has it open (folder-lock.ts)
  *     DIR/opening         how often in a row the process ended while it opened the store (opening-count.ts)
+ *     DIR/reclaim         ranges whose space is still to be given back (reclaim.ts)
  *     DIR/db/             LevelDB
  *     DIR/untrusted       why the database must not be opened again (distrust.ts)
  *     DIR/db.set-aside-*  a store that was not trusted, or that the cluster went on without (set-aside.ts)
@@ -43,6 +44,7 @@ const PRODUCT = 'readmesh';
 export const MARKER = 'readmesh.json';
 const MARKER_DRAFT = MARKER + DRAFT;
 export const DB = 'db';
+const RECLAIM = 'reclaim';
 
 export interface Marker {
   readonly product: typeof PRODUCT;
@@ -157,6 +159,7 @@ async function openLocked(locked: Locked, before?: RunMark): Promise<DataFolder>
       create: isNew,
       flush: locked.flush,
       run,
+      reclaimFile: join(folder, RECLAIM),
       onDurable: (batches) => record.count(batches),
       onFailed: () => record.invalidate(),
     });

@@ -93,6 +93,8 @@ export interface LevelStoreOptions {
   readonly flush: boolean;
   /** Random name of this opening, 16 hex digits; kept in the database with the number of batches written. */
   readonly run: string;
+  /** Where it is noted which ranges are still to be merged, so that the next opening goes on. Default: nowhere. */
+  readonly reclaimFile?: string;
   /** With the number of batches since opening that may be acknowledged: flushed ones, where they are flushed. */
   readonly onDurable?: (batches: number) => void;
   /** Called once, when a batch or a flush failed, before that rejects. */
@@ -134,6 +136,7 @@ export class LevelStore implements Store {
     this.#logs = logs;
     this.#reclaim = new Reclaim(
       db,
+      options.reclaimFile,
       () => this.#lookups,
       async () => {
         // Whether it failed is its writer's affair.
@@ -144,6 +147,7 @@ export class LevelStore implements Store {
     this.flushes = options.flush;
     this.recovered = found.recovered;
     this.previousRun = found.run;
+    this.#reclaim.resume();
   }
 
   /**

@@ -4,83 +4,137 @@
  * are merged by hand (`compactRange`), on LevelDB's own thread: entries first, then the rows of the dot index, which
  * lie by order of writing, so that all of it is walked through.
  *
- * LevelDB puts a merge by hand before its own, and holds up writers when these fall behind. Hence one range at a time,
- * each a part of what was asked for, with a pause between them; and while this store is read much, longer pauses.
- * It is a hint: what is not done before the store closes, or fails, is forgotten.
+ * LevelDB puts a merge by hand before its own, and holds up writers when these fall behind; reads share the disk and the
+ * cores with it, and find its tables cold. Hence one range at a time, each a part of what was asked for, with a pause of
+ * several times its length behind it; and while this store is read much, longer pauses.
+ *
+ * It is a hint. What is to be merged stands in a small file, so that the next opening goes on with it, once: should a
+ * merge end the process, it is not begun at every start. If it fails, it is forgotten.
  */
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type Db, readHeads } from './level-cursors.js';
 import { DOT, dotKey, ENTRY } from './physical.js';
 import type { Span } from './store.js';
 
 /** Sequence numbers of one part of the dot index: some ten megabytes. */
 const DOTS_AT_A_TIME = 262_144;
-/** Pause between two parts, and how often it is put off while lookups per pause are above the limit. */
+/** Least pause between two parts, and pause in times of what the part before it took. */
 const PAUSE_MS = 200;
-const LOOKUPS_MAX = 2_000;
+const PAUSE_TIMES = 4;
+/** How many lookups a second put the next part off, and how often it is put off. */
+const LOOKUPS_PER_SECOND_MAX = 10_000;
 const PUT_OFF_MAX = 300;
 
 export class Reclaim {
   readonly #db: Db;
+  readonly #path: string | undefined;
   readonly #lookups: () => number;
   readonly #beforeMerge: () => Promise<void>;
-  #ranges: Span[] = [];
+  /** Being merged, and to be merged after these. */
+  #begun: readonly Span[] = [];
+  #waiting: Span[] = [];
   #running: Promise<void> | undefined;
+  #lastMs = 0;
   #closed = false;
   #wake: (() => void) | undefined;
   /** LevelDB may begin a new log at any moment. */
   isMerging = false;
 
-  /** `lookups`: how many there were so far. `beforeMerge`: whoever writes has seen `isMerging`. */
-  constructor(db: Db, lookups: () => number, beforeMerge: () => Promise<void>) {
+  /**
+   * `path`: of the file; undefined: a store without one. `lookups`: how many there were so far. `beforeMerge`: whoever
+   * writes has seen `isMerging`.
+   */
+  constructor(db: Db, path: string | undefined, lookups: () => number, beforeMerge: () => Promise<void>) {
     this.#db = db;
+    this.#path = path;
     this.#lookups = lookups;
     this.#beforeMerge = beforeMerge;
   }
 
+  /** Goes on with what an earlier opening has left. */
+  resume(): void {
+    const left = this.#load();
+    this.#save([]);
+    this.#add(left);
+  }
+
   add(ranges: readonly Span[]): void {
     if (this.#closed) return;
-    this.#ranges.push(...ranges);
-    // A failure says that the store is failing, which whoever reads or writes it finds out, too.
-    this.#running ??= this.#run()
-      .catch(() => undefined)
-      .finally(() => {
-        this.#running = undefined;
-      });
+    this.#add(ranges);
+    this.#save([...this.#begun, ...this.#waiting]);
   }
 
   /** Resolves once nothing is merged any more. */
   async close(): Promise<void> {
     this.#closed = true;
-    this.#ranges = [];
     this.#wake?.();
     await this.#running;
+    if (this.#waiting.length > 0) this.#save(this.#waiting);
+  }
+
+  #add(ranges: readonly Span[]): void {
+    this.#waiting.push(...ranges);
+    if (this.#waiting.length > 0) this.#running ??= this.#run();
   }
 
   async #run(): Promise<void> {
-    while (this.#ranges.length > 0) {
-      const ranges = this.#ranges;
-      this.#ranges = [];
-      for (const { after, until } of ranges)
-        await this.#merge(ENTRY + (after ?? ''), until === null ? endOf(ENTRY) : ENTRY + until);
-      const bounds = await this.#dotBounds();
-      for (let i = 1; i < bounds.length; i++) await this.#merge(bounds[i - 1]!, bounds[i]!);
+    try {
+      while (this.#waiting.length > 0 && !this.#closed) {
+        this.#begun = this.#waiting;
+        this.#waiting = [];
+        for (const { after, until } of this.#begun)
+          await this.#merge(ENTRY + (after ?? ''), until === null ? endOf(ENTRY) : ENTRY + until);
+        const bounds = await this.#dotBounds();
+        for (let i = 1; i < bounds.length; i++) await this.#merge(bounds[i - 1]!, bounds[i]!);
+        if (this.#closed) this.#waiting.unshift(...this.#begun);
+        else this.#save(this.#waiting);
+        this.#begun = [];
+      }
+    } catch {
+      // It says that the store is failing, which whoever reads or writes it finds out, too.
+      this.#begun = [];
+      this.#waiting = [];
+    } finally {
+      this.#running = undefined;
     }
   }
 
   async #merge(from: string, to: string): Promise<void> {
-    let before = this.#lookups();
-    await this.#pause();
-    for (let i = 0; i < PUT_OFF_MAX && this.#lookups() - before > LOOKUPS_MAX; i++) {
+    const pauseMs = Math.max(PAUSE_MS, PAUSE_TIMES * this.#lastMs);
+    const limit = (LOOKUPS_PER_SECOND_MAX * pauseMs) / 1_000;
+    for (let i = 0, before = Number.NEGATIVE_INFINITY; i <= PUT_OFF_MAX; i++) {
+      if (this.#lookups() - before <= limit) break;
       before = this.#lookups();
-      await this.#pause();
+      await this.#pause(pauseMs);
     }
     if (this.#closed) return;
     this.isMerging = true;
     try {
       await this.#beforeMerge();
+      const began = performance.now();
       await this.#db.compactRange(from, to);
+      this.#lastMs = performance.now() - began;
     } finally {
       this.isMerging = false;
+    }
+  }
+
+  #load(): Span[] {
+    if (this.#path === undefined) return [];
+    try {
+      return parseSpans(readFileSync(this.#path, 'utf8'));
+    } catch {
+      return [];
+    }
+  }
+
+  #save(ranges: readonly Span[]): void {
+    if (this.#path === undefined) return;
+    try {
+      if (ranges.length === 0) rmSync(this.#path, { force: true });
+      else writeFileSync(this.#path, JSON.stringify(ranges.map(({ after, until }) => [after, until])));
+    } catch {
+      // Space comes back later, or as the ranges are written to.
     }
   }
 
@@ -95,10 +149,10 @@ export class Reclaim {
     return bounds;
   }
 
-  #pause(): Promise<void> {
+  #pause(ms: number): Promise<void> {
     if (this.#closed) return Promise.resolve();
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, PAUSE_MS);
+      const timer = setTimeout(resolve, ms);
       timer.unref();
       this.#wake = () => {
         clearTimeout(timer);
@@ -106,6 +160,13 @@ export class Reclaim {
       };
     });
   }
+}
+
+/** Whether the text of the file holds what it should is for the reader to find out: the process may have died writing. */
+function parseSpans(text: string): Span[] {
+  const isBound = (bound: unknown): bound is string | null => bound === null || typeof bound === 'string';
+  const pairs = JSON.parse(text) as readonly (readonly [unknown, unknown])[];
+  return pairs.flatMap(([after, until]) => (isBound(after) && isBound(until) ? [{ after, until }] : []));
 }
 
 /** Behind every key of a family. */

@@ -5,7 +5,9 @@
  */
 import { decodeMeta } from '../../src/core/core.js';
 import { compareEntries, dotOf, endOf, originOf, stampHexOf } from '../../src/core/entry.js';
+import { storedCollected } from '../../src/core/horizon.js';
 import type { Row, StampHex, StoreBatch } from '../../src/core/types.js';
+import type { Image } from './disk.js';
 import { Violation } from './faults.js';
 import { isReadyOnDisk, originOnDisk } from './inject.js';
 import type { SimNode } from './node.js';
@@ -24,6 +26,12 @@ export function uncollected(nodes: readonly SimNode[]): ReadonlyMap<string, Row>
     ({ disk }) =>
       new Map([...disk.image.rows].filter(([, row]) => (endOf(row) ?? Number.POSITIVE_INFINITY) > cut)),
   );
+}
+
+/** Its heads cover it, or it says that as much was collected there, or where it was copied from. */
+function isKnownBy({ heads, meta }: Image, grave: Row): boolean {
+  const { origin, seq } = dotOf(grave);
+  return (heads.get(origin) ?? 0) >= seq || storedCollected(meta) >= endOf(grave)!;
 }
 
 export class Graves {
@@ -50,7 +58,9 @@ export class Graves {
   check(node: SimNode, batch: StoreBatch): void {
     for (const [key, { row }] of batch.rows) {
       const grave = this.#newest.get(key);
-      if (grave !== undefined && compareEntries(row, grave) < 0)
+      if (grave === undefined || compareEntries(row, grave) >= 0) continue;
+      if (!this.#isKnown(key, grave)) this.#newest.delete(key);
+      else
         throw new Violation(
           'garbage',
           `${node.name} writes ${key} ${show(row)}, older than ${show(grave)}, which was collected`,
@@ -58,6 +68,22 @@ export class Graves {
     }
     if (batch.collects !== true) return;
     for (const [key, row] of batch.removals ?? []) this.#collect(node, key, row);
+  }
+
+  /** Whether the disk is as good as one that holds, of a collected entry, as much as this stamp says. */
+  isKnownTo(image: Image, key: string, stamp: StampHex): boolean {
+    return this.coversStamp(key, stamp) && isKnownBy(image, this.#newest.get(key)!);
+  }
+
+  /**
+   * Whether any disk is left that knows of it. When all have lost theirs (a clone that had it in the place of its
+   * original, and the only other member), nobody can fence off what is older.
+   */
+  #isKnown(key: string, grave: Row): boolean {
+    return this.#world.nodes.some(({ disk: { image } }) => {
+      const held = image.rows.get(key);
+      return (held !== undefined && compareEntries(held, grave) >= 0) || isKnownBy(image, grave);
+    });
   }
 
   #collect(node: SimNode, key: string, row: Row): void {

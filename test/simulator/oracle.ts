@@ -315,7 +315,8 @@ export class Oracle {
       const held = before.rows.get(key);
       for (const obligation of [...list]) {
         if (obligation.fsync && !flushedToo) continue;
-        if (!covers(held, obligation.stamp)) continue;
+        const { stamp } = obligation;
+        if (held === undefined ? !this.graves.isKnownTo(before, key, stamp) : !covers(held, stamp)) continue;
         if (!this.damaged.has(node) && this.#isKept(node, obligation)) continue;
         obligation.lost.add(host);
         if (this.holders(obligation).size > 0) continue;
@@ -352,7 +353,7 @@ export class Oracle {
 
   #isStored({ disk }: SimNode, { key, stamp }: Obligation): boolean {
     const row = disk.image.rows.get(key);
-    return row === undefined ? this.graves.coversStamp(key, stamp) : covers(row, stamp);
+    return row === undefined ? this.graves.isKnownTo(disk.image, key, stamp) : covers(row, stamp);
   }
 
   /** A bit of its disk flipped: nothing on it counts any more. */

@@ -1,5 +1,15 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { closeSync, openSync, readdirSync, readFileSync, renameSync, statSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { seededRandom } from '../../bin/seeded-random.js';
@@ -103,11 +113,61 @@ describe('LevelDB store', () => {
     expect(store.recovered.heads.get(ORIGIN_A)).toBe(30_000);
   }, 120_000);
 
-  it('closes while space is being reclaimed, and what is left of that is forgotten', async () => {
-    await store.write(puts(ORIGIN_A, 1, ['a', 'b'], 'v'));
-    store.reclaim(Array.from({ length: 1_000 }, () => ({ after: null, until: null })));
-    await reopened();
-    expect(await drainKeys(store.rows({}))).toEqual(['a', 'b']);
+  describe('space that was not given back when the store closed', () => {
+    const reclaimFile = (): string => join(folder, 'reclaim');
+    const everything = [{ after: null, until: null }];
+
+    /** Much that was removed, in files of its own. */
+    async function emptied(): Promise<void> {
+      const rows = new Map<string, Row>();
+      for (let at = 0; at < 10_000; at += 1_000) {
+        const keys = Array.from({ length: 1_000 }, (_, i) => `gone/${at + i}`);
+        const batch = puts(ORIGIN_A, at + 1, keys, randomBytes(400));
+        for (const [key, { row }] of batch.rows) rows.set(key, row);
+        await store.write(batch);
+      }
+      await reopened({ reclaimFile: reclaimFile() });
+      await store.write(batchOf({ removals: rows }));
+      expect(sizeOf(location)).toBeGreaterThan(1_000_000);
+    }
+
+    it('is given back by the next opening', async () => {
+      await emptied();
+      store.reclaim(everything);
+      // A range at a time, and a pause before each: nothing was merged yet.
+      await reopened({ reclaimFile: reclaimFile() });
+      await expect.poll(() => sizeOf(location), { timeout: 60_000 }).toBeLessThan(500_000);
+      await expect.poll(() => existsSync(reclaimFile()), { timeout: 60_000 }).toBe(false);
+      expect(await drainKeys(store.rows({}))).toEqual([]);
+    }, 120_000);
+
+    it('is given back after a crash, too, and is not begun at every start should it be what ends the process', async () => {
+      await reopened({ reclaimFile: reclaimFile() });
+      store.reclaim([{ after: 'a', until: 'b' }]);
+      const noted = readFileSync(reclaimFile(), 'utf8');
+      await store.close();
+      writeFileSync(reclaimFile(), noted);
+      store = await open(location, { create: false, reclaimFile: reclaimFile() });
+      expect(existsSync(reclaimFile())).toBe(false);
+      // Nor is it lost if this one closes in order.
+      await store.close();
+      expect(readFileSync(reclaimFile(), 'utf8')).toBe(noted);
+    });
+
+    it('is forgotten if what was noted cannot be read', async () => {
+      for (const text of ['', '{}', '[1', '[["a",1],null]', '[[1,"b"]]']) {
+        writeFileSync(reclaimFile(), text);
+        await reopened({ reclaimFile: reclaimFile() });
+        expect(existsSync(reclaimFile())).toBe(false);
+      }
+    });
+
+    it('does not keep it from closing at once', async () => {
+      await store.write(puts(ORIGIN_A, 1, ['a', 'b'], 'v'));
+      store.reclaim(Array.from({ length: 1_000 }, () => everything[0]!));
+      await reopened();
+      expect(await drainKeys(store.rows({}))).toEqual(['a', 'b']);
+    });
   });
 
   it('a plan of a large store divides it evenly without reading it through, whatever its keys look like', async () => {
