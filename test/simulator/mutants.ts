@@ -74,7 +74,7 @@ export const MUTANTS: readonly Mutant[] = [
     'core/replica.ts',
     'if (this.peers.has(peer.link)) this.#replication.remind(peer);',
     '',
-    43,
+    94,
   ),
   mutant(
     'counts members, not hosts',
@@ -99,6 +99,7 @@ export const MUTANTS: readonly Mutant[] = [
     'core/entry.ts',
     'return entries !== 0 ? entries : compareBytes(b, AT_ORIGIN, HEADER, a, AT_ORIGIN, HEADER);',
     'return entries !== 0 ? entries : compareBytes(b, AT_ORIGIN, HEADER, a, AT_ORIGIN, HEADER) === 0 ? 0 : 1;',
+    28,
   ),
   mutant(
     'lets the clock go back with the wall clock',
@@ -135,6 +136,7 @@ export const MUTANTS: readonly Mutant[] = [
           'core.counters.recordsReceived += 1;\n    if (stampMsOf(row) > core.now.wall + 2 * core.options.maxClockDriftMs) return true;',
       },
     ],
+    seed: 34,
   },
   mutant(
     'raises its heads when a session opens',
@@ -147,6 +149,7 @@ export const MUTANTS: readonly Mutant[] = [
     'core/version-vector.ts',
     'out.set(origin, Math.min(head, other))',
     'out.set(origin, Math.max(head, other))',
+    29,
   ),
   mutant(
     'takes a range for complete when its source died',
@@ -157,6 +160,7 @@ export const MUTANTS: readonly Mutant[] = [
     this.#bySession.get(asked)!.done = true;
     if (asked.taken > 0) return this.completed(asked);
 `,
+    9,
   ),
   mutant(
     'stores how far it has copied before the rows',
@@ -165,12 +169,14 @@ export const MUTANTS: readonly Mutant[] = [
     `    purpose.taken?.(asked, chunk, 0);
     core.queue.seal();
     const lost = this.#merge.records(chunk);\n`,
+    29,
   ),
   mutant(
     'counts only the heads of the last snapshot it copied from',
     'core/bootstrap.ts',
     'plan.heads === null ? heads : minimumOfHeads(new Map(plan.heads), heads)',
     'heads',
+    29,
   ),
   mutant(
     'copies only up to the end of the first range',
@@ -250,6 +256,7 @@ export const MUTANTS: readonly Mutant[] = [
     'core/serving.ts',
     'const told = new Map(last ? served.tops : []);',
     'const told = new Map<OriginId, number>();',
+    273,
   ),
   mutant(
     'sums entries that expire with those that stay',
@@ -318,6 +325,7 @@ export const MUTANTS: readonly Mutant[] = [
     'core/digest.ts',
     '        this.#survey?.landed(key, oldDigest, newDigest);\n',
     '',
+    19,
   ),
   mutant(
     'stores the root that the store had before the batch',
