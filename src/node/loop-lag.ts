@@ -6,7 +6,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { HealthIssue } from '../read-store.js';
 
 /** How often the loop is looked at, ms: a shorter hold may not be seen. Each look wakes an idle process. */
-const RESOLUTION_MS = 200;
+const RESOLUTION_MS = 100;
 /** The longest hold within the last one to two of these is told, ms. */
 const WINDOW_MS = 30_000;
 /** A hold from which health says so, ms: peers miss a beat. */
