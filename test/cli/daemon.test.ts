@@ -256,7 +256,7 @@ describe('serve', () => {
       503,
       expect.objectContaining({ code: 'NOT_READY' }),
     ]);
-    const get = await node.cli('get', 'a', '--timeout-ms', '500');
+    const get = await node.cli('get', 'a', '--timeout-ms', '1500');
     expect(get).toMatchObject({ code: 3, stdout: '' });
     expect(get.stderr).toContain('NOT_READY');
     expect((await node.cli('status', '--json')).code).toBe(0);
