@@ -3,6 +3,7 @@
  * and a light client of nearby daemons (`connect`) both implement it, so that moving between them is
  * a change of one line.
  */
+import type { Receipt } from './core/acknowledgements.js';
 
 /** What msgpack carries. Objects are plain; a member named `__proto__` is refused. */
 export type Value =
@@ -45,16 +46,7 @@ export interface WriteOptions {
   stamp?: string;
 }
 
-export interface Receipt {
-  /** The HLC stamp that the write bears: 32 hex digits whose order is the order of writes. For a batch: its last operation's. */
-  stamp: string;
-  /** How many hosts hold the write for certain. */
-  replicas: number;
-  /** Opaque session token. */
-  token: string;
-  /** True when a newer write of the key had already won (for a batch: of any of its keys). */
-  superseded: boolean;
-}
+export type { Receipt };
 
 export type BatchOperation =
   | { type: 'put'; key: string; value: Value; ttlMs?: number }

@@ -217,10 +217,15 @@ export function stampOf(write: SettledWrite): StampHex {
   return isOfRow(write) ? stampHexOf(write.row) : textOfStamp(write.givenStamp!);
 }
 
+/** What an acknowledged write is answered with. */
 export interface Receipt {
+  /** The HLC stamp that the write bears: 32 hex digits whose order is the order of writes. For a batch: its last operation's. */
   readonly stamp: StampHex;
+  /** How many hosts hold the write for certain. */
   readonly replicas: number;
+  /** Opaque session token. */
   readonly token: string;
+  /** True when a newer write of the key had already won (for a batch: of any of its keys). */
   readonly superseded: boolean;
 }
 

@@ -6,7 +6,6 @@ import type { Core } from './core.js';
 import type { Digest } from './digest.js';
 import { asDeleted } from './entry.js';
 import type { OriginId, Row } from './types.js';
-import type { VersionVector } from './version-vector.js';
 import type { Batch } from './write-queue.js';
 
 export interface CommitHooks {
@@ -54,7 +53,7 @@ export class Commit {
     const batch = core.queue.landed(id);
     // Before all that follows from it, thousands of answers for instance: the disk does not wait meanwhile.
     this.launch();
-    const changed = raise(core.written, batch);
+    const changed = this.#raise(batch);
     this.#digest.landed(batch);
     this.#tellChanges(batch);
     this.#hooks.onLanded(batch);
@@ -85,9 +84,21 @@ export class Commit {
     this.#storedHlc = batch.hlc;
   }
 
+  /** Returns the points of the vector that changed. */
+  #raise({ heads, tops, forgets }: Batch): OriginId[] {
+    const { written } = this.#core;
+    const changed: OriginId[] = [];
+    for (const [origin, head] of heads) if (written.raise(origin, head, head)) changed.push(origin);
+    for (const [origin, top] of tops) if (written.raise(origin, 0, top)) changed.push(origin);
+    for (const origin of forgets) {
+      written.drop(origin);
+      changed.push(origin);
+    }
+    return changed;
+  }
+
   #durable(batch: Batch): void {
-    const { durable, acks, config } = this.#core;
-    raise(durable, batch);
+    const { acks, config } = this.#core;
     if (batch.group !== undefined) acks.flushedHere(batch.group, config.host);
     for (const then of batch.whenDurable) then();
   }
@@ -116,16 +127,4 @@ export class Commit {
     rows.length = count;
     if (count > 0) core.emit({ type: 'changed', keys, rows });
   }
-}
-
-/** Returns the origins that changed. */
-function raise(vector: VersionVector, { heads, tops, forgets }: Batch): OriginId[] {
-  const changed: OriginId[] = [];
-  for (const [origin, head] of heads) if (vector.raise(origin, head, head)) changed.push(origin);
-  for (const [origin, top] of tops) if (vector.raise(origin, 0, top)) changed.push(origin);
-  for (const origin of forgets) {
-    vector.drop(origin);
-    changed.push(origin);
-  }
-  return changed;
 }

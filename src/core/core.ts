@@ -140,8 +140,6 @@ export interface Core {
   readonly hlc: Hlc;
   readonly taken: VersionVector;
   readonly written: VersionVector;
-  /** What of it survives a loss of power, where the store flushes: reports that others forget deletions by rest on it. */
-  readonly durable: VersionVector;
   readonly queue: WriteQueue;
   readonly acks: Acknowledgements;
   readonly members: MemberTable;

@@ -258,6 +258,7 @@ export class Horizon {
       ...(this.#aloneSince === undefined ? {} : { alone: true }),
     };
     queue.batch().meta.set('horizon', encodeMeta(next));
+    // What it rests on is written in this batch or before it, and so as durable as this is.
     this.#core.afterDurable(() => {
       // Nothing but the clock counts in another founding, should it have given way to one meanwhile.
       this.#stored = identity.uid === uid ? next : { ...this.#stored, clock: next.clock };
@@ -328,7 +329,7 @@ export class Horizon {
   }
 
   #evaluate(): void {
-    const { identity, members, durable, sealing, options } = this.#core;
+    const { identity, members, written, sealing, options } = this.#core;
     for (const origin of [...this.#origins.keys()])
       if (!members.isMember(origin)) this.#origins.delete(origin);
     for (const origin of [...this.#heard.keys()]) if (!members.isMember(origin)) this.#heard.delete(origin);
@@ -344,7 +345,7 @@ export class Horizon {
     let covered = Number.POSITIVE_INFINITY;
     let reported = this.asOf;
     for (const { origin } of members.active()) {
-      covered = Math.min(covered, this.#progress(origin).settle(durable.head(origin)));
+      covered = Math.min(covered, this.#progress(origin).settle(written.head(origin)));
       if (origin === identity.origin) continue;
       const heard = this.#heard.get(origin);
       isComplete &&= heard !== undefined && heard.membersHash === members.hash && heard.isReady;

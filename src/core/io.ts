@@ -53,7 +53,7 @@ export type Input =
   /** The queue towards the peer is over its cap (pushes are being dropped), or is drained again. */
   | { readonly type: 'link-congested'; readonly link: LinkId }
   | { readonly type: 'link-drained'; readonly link: LinkId }
-  /** The batch is readable, and survives the end of this process. */
+  /** The batch is readable, and stays so should this node be killed. */
   | { readonly type: 'persisted'; readonly batch: number }
   /** This batch and all before it survive a loss of power. Only where `config.flushes`. */
   | { readonly type: 'flushed'; readonly batch: number }

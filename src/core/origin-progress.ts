@@ -24,7 +24,7 @@ export class OriginProgress {
     this.#pending.push({ clock, accepted });
   }
 
-  /** Everything up to `head` is durable. Returns asOf. */
+  /** Everything up to `head` is written. Returns asOf. */
   settle(head: number): number {
     let covered = 0;
     while (covered < this.#pending.length && this.#pending[covered]!.accepted <= head)

@@ -111,7 +111,6 @@ export class ReplicaCore implements Core {
   readonly hlc: Hlc;
   readonly taken = new VersionVector();
   readonly written = new VersionVector();
-  readonly durable = new VersionVector();
   readonly queue: WriteQueue;
   readonly acks: Acknowledgements;
   readonly members = new MemberTable();
@@ -149,7 +148,7 @@ export class ReplicaCore implements Core {
     this.options = config.options;
     this.identity = { uid: '', origin: this.randomId(), phase: 'new', founder: false, unmet: false };
     this.hlc = new Hlc(config.options.maxClockDriftMs, deps.recovered.hlc);
-    for (const vector of [this.taken, this.written, this.durable]) {
+    for (const vector of [this.taken, this.written]) {
       for (const [origin, head] of deps.recovered.heads) vector.raise(origin, head, head);
       for (const [origin, top] of deps.recovered.tops)
         if (deps.recovered.heads.has(origin)) vector.raise(origin, 0, top);

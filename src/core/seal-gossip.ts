@@ -35,8 +35,9 @@ export function hasEnded(core: Core, origin: OriginId): boolean {
  * Whether something of an ended origin is on its way to the disk: taken from the removed member a moment ago, for instance.
  * What the disk has is not the last word then, and nothing may be concluded from it.
  */
-export function isLanding({ taken, durable }: Core, origin: OriginId): boolean {
-  return taken.top(origin) > durable.top(origin) || taken.head(origin) > durable.head(origin);
+export function isLanding({ taken, written, queue }: Core, origin: OriginId): boolean {
+  if (taken.top(origin) > written.top(origin) || taken.head(origin) > written.head(origin)) return true;
+  return queue.isUnflushed(origin);
 }
 
 export interface SealGossipHooks {

@@ -12,10 +12,10 @@
  * and a node that lost a tail goes on under a new origin. What was promised has to wait: acknowledgements, and
  * whatever asked for `whenDurable`.
  *
- * What waits for a batch stands in the batch itself: its `writes`, its `whenWritten` and `whenDurable`. Waiting for "all that was
- * taken in so far" is waiting for the last batch, since batches are written and flushed
- * in order. Nothing else keeps a table of batches, for the reason that request-table.ts gives: with each table that
- * is rebuilt all that stood in the former ones would live on until the next full collection.
+ * What waits for a batch stands in the batch itself: its `writes`, its `whenWritten` and `whenDurable`. Waiting for "all
+ * that was taken in so far" is waiting for the last batch, since batches are written and flushed in order. Nothing else
+ * keeps a table of batches, for the reason that request-table.ts gives: with each table that is rebuilt all that stood
+ * in the former ones would live on until the next full collection.
  */
 import type { Group, PendingWrite } from './acknowledgements.js';
 import type { Change } from './digest-changes.js';
@@ -149,6 +149,11 @@ export class WriteQueue {
   /** The batch with which all that was taken in so far is durable; undefined: it is already. */
   last(): Batch | undefined {
     return this.lastUnwritten() ?? this.#unflushed.at(-1);
+  }
+
+  /** Something of the origin is written that a loss of power may take. */
+  isUnflushed(origin: OriginId): boolean {
+    return this.#unflushed.some(({ heads, tops }) => heads.has(origin) || tops.has(origin));
   }
 
   /** Nothing is on its way that changes entries or the vector: at most small records of the node. */

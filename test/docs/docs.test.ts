@@ -43,6 +43,8 @@ test('the page of the simulation names scenarios that exist', () => {
     Y: 'scenarios/exclusion-races',
     B: 'scenarios/bootstrap',
     D: 'scenarios/digest',
+    H: 'scenarios/horizon',
+    S: 'scenarios/sealing',
     L: 'scenarios/relays',
     T: 'scenarios/return',
     M: 'disk-model',

@@ -420,9 +420,9 @@ export const HORIZON_MUTANTS = {
       },
       {
         file: 'core/horizon.ts',
-        find: 'covered = Math.min(covered, this.#progress(origin).settle(durable.head(origin)));',
+        find: 'covered = Math.min(covered, this.#progress(origin).settle(written.head(origin)));',
         replace:
-          'const of = this.#progress(origin).settle(durable.head(origin));\n      if (origin === identity.origin || this.#core.now.mono - (this.#heard.get(origin)?.at ?? 0) < 3000) covered = Math.min(covered, of);',
+          'const of = this.#progress(origin).settle(written.head(origin));\n      if (origin === identity.origin || this.#core.now.mono - (this.#heard.get(origin)?.at ?? 0) < 3000) covered = Math.min(covered, of);',
       },
     ],
   },
@@ -460,9 +460,9 @@ export const HORIZON_MUTANTS = {
       },
       {
         file: 'core/horizon.ts',
-        find: 'covered = Math.min(covered, this.#progress(origin).settle(durable.head(origin)));',
+        find: 'covered = Math.min(covered, this.#progress(origin).settle(written.head(origin)));',
         replace:
-          'const of = this.#progress(origin).settle(durable.head(origin));\n      if (origin === identity.origin || this.#heard.get(origin)?.isReady === true) covered = Math.min(covered, of);',
+          'const of = this.#progress(origin).settle(written.head(origin));\n      if (origin === identity.origin || this.#heard.get(origin)?.isReady === true) covered = Math.min(covered, of);',
       },
     ],
   },

@@ -1,7 +1,7 @@
 /** The garbage horizon: how far it comes, what holds it up, and whom it leaves behind (src/core/horizon.ts). */
 import { expect, test } from 'vitest';
 import type { SimNode } from '../node.js';
-import { code, del, putNow, type Stage, stage, stampAt } from './stage.js';
+import { code, del, put, putNow, type Stage, stage, stampAt } from './stage.js';
 
 const W = 4_000;
 const OPTIONS = { lateRetryMs: W, maxClockDriftMs: 1_000 };
@@ -40,6 +40,26 @@ test('a member that is silent holds it up, and is named', () => {
   c.start();
   expect(world.runUntil(() => nodes.every((node) => lag(node) < LAG_MS), 20_000)).toBe(true);
   expect(a.core!.horizon.blockedBy).toEqual([]);
+});
+
+test('no report rests on what a loss of power may take', () => {
+  const { world, nodes } = staged(['a', 'b']);
+  const [a, b] = nodes as [SimNode, SimNode];
+  world.run(10_000);
+  b.diskFaults.slowMs = 12_000;
+  let exposed = 0;
+  for (let i = 0; i < 20; i++) {
+    const key = `k${i}`;
+    put(a, key, 'v', { replicas: 1 });
+    const at = world.wall();
+    world.afterInput = () => {
+      if (!b.disk.image.rows.has(key) || b.disk.durable.rows.has(key)) return;
+      exposed += 1;
+      expect(b.core!.horizon.report.asOf).toBeLessThan(at);
+    };
+    world.run(20_000);
+  }
+  expect(exposed).toBeGreaterThan(20);
 });
 
 test('a client may be late by W and no more', () => {

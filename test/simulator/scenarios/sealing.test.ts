@@ -60,6 +60,30 @@ describe('origins that have ended', () => {
     expect(nodes.map((node) => node.core!.sealing.isIdle)).toEqual([true, true, true]);
   });
 
+  test('an origin is not sealed while a loss of power may take what somebody has of it', () => {
+    const { world, nodes } = short(['a', 'b', 'c']);
+    const [, b, c] = nodes as [SimNode, SimNode, SimNode];
+    b.diskFaults.slowMs = 30_000;
+    put(c, 'k', 'v', ALONE);
+    const isExposed = (): boolean => b.disk.image.rows.has('k') && !b.disk.durable.rows.has('k');
+    expect(world.runUntil(isExposed, 60_000)).toBe(true);
+    const { faults } = world.ledger;
+    const sealed = faults.originSealed;
+    let exposed = 0;
+    world.afterInput = () => {
+      if (!isExposed()) return;
+      exposed += 1;
+      expect(faults.originSealed).toBe(sealed);
+    };
+    restartEmpty(world, c);
+    world.run(60_000);
+    expect(exposed).toBeGreaterThan(20);
+    b.diskFaults.slowMs = 0;
+    world.run(FORGETTING_MS);
+    expectEqual(nodes);
+    expect(faults.originSealed).toBeGreaterThan(sealed);
+  });
+
   test('a restarted node tells what it has forgotten from what it lacks', () => {
     const { world, nodes } = short(['a', 'b', 'c']);
     const [a, b, c] = nodes as [SimNode, SimNode, SimNode];
