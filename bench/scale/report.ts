@@ -4,7 +4,7 @@ import type { Bar } from './plans.js';
 
 function ms(value: number | undefined): string {
   if (value === undefined || !Number.isFinite(value)) return 'never';
-  return value < 1_000 ? `${Math.round(value)} ms` : `${(value / 1_000).toFixed(1)} s`;
+  return value < 1_000 ? `${Math.round(value)} ms` : `${Number((value / 1_000).toFixed(1))} s`;
 }
 
 function bytes(value: number): string {
@@ -17,6 +17,8 @@ function reach({ p50, max }: Spread): string {
 }
 
 const ROWS: readonly (readonly [what: string, cell: (report: FleetReport) => string])[] = [
+  ['switched on so long before the watch', ({ plan }) => ms(plan.settleMs)],
+  ['watched idle, before the updates', ({ plan }) => ms(plan.idleMs)],
   ['links of a node: median, most', ({ links }) => `${links.p50}, ${links.max}`],
   ['50 % of nodes have an update after: median update, worst', ({ reach50 }) => reach(reach50)],
   ['99 % of nodes', ({ reach99 }) => reach(reach99)],

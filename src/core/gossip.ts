@@ -35,7 +35,10 @@ const PULSES_PER_BEAT = 10;
  * that are lost on it, so that a way with fewer hops is preferred to one that is a few milliseconds shorter.
  */
 const HOP_MS = 5;
-/** The first pulse comes within this many beats of the start; then the interval doubles until it is the usual one. */
+/**
+ * The first pulse comes within this many beats of the start; then the interval doubles until it is the usual one. Until
+ * then it is drawn: members that were switched on together would else pulse together ever after.
+ */
 const FIRST_PULSE_BEATS = 10;
 /** A longer vector is greeted with by its hash; whoever's differs asks for the whole. */
 const GREETED_ENTRIES_MAX = 64;
@@ -325,8 +328,10 @@ export class Gossip {
     const { origin } = identity;
     const counter = Math.max(known, this.#pulses.get(origin)?.counter ?? now.wall) + 1;
     this.#pulses.set(origin, { counter, suspect: false });
-    this.#pulseAt = now.mono + Math.min(this.#pulseGapMs, this.#pulseMs);
-    this.#pulseGapMs = Math.min(this.#pulseGapMs * 2, this.#pulseMs);
+    const usual = this.#pulseMs;
+    const isUsual = this.#pulseGapMs >= usual;
+    this.#pulseAt = now.mono + (isUsual ? usual : this.#core.jitter(this.#pulseGapMs));
+    this.#pulseGapMs = Math.min(this.#pulseGapMs * 2, usual);
     this.#flood(this.#ownPulse(counter));
   }
 
