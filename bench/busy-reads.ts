@@ -3,6 +3,8 @@
  * puts 5,000 times a second through a daemon, and while it puts as fast as it is acknowledged. Against the same
  * reads while nothing is written. Each read is timed by itself, and the event loop turns after every few.
  * The cache is off: it would warm up from round to round, and hide what the disk's work does to reads.
+ * Between the reads some arithmetic that takes about as long is timed the same way. It waits for nothing but its core:
+ * its tail is what the operating system takes, and no reading of whatever kind could have a shorter one.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -31,6 +33,8 @@ import {
 const TURN_MS = { full: 4_000, quick: 2_000, smoke: 100 };
 const RATE = { full: 5_000, quick: 5_000, smoke: 200 };
 const READS_PER_TURN = 10;
+/** Rounds of arithmetic that take about as long as a read. */
+const SPINS = 2_000;
 const P99_TIMES_MAX = 2;
 const MICROS_PER_MS = 1_000;
 const NANOS_PER_MS = 1e6;
@@ -73,6 +77,7 @@ async function measure(context: Context, replica: Replica, writer: Writer, draws
     { label: 'as many writes as are acknowledged', rate: Number.POSITIVE_INFINITY },
   ];
   const micros = loads.map((): number[] => []);
+  const spinMicros = loads.map((): number[] => []);
   const loopMs = loads.map((): number[] => []);
   const rates = loads.map((): number[] => []);
   const contenders = loads.map(
@@ -80,14 +85,16 @@ async function measure(context: Context, replica: Replica, writer: Writer, draws
       label,
       round: async (round) => {
         const samples: number[] = [];
+        const spins: number[] = [];
         const delays = monitorEventLoopDelay({ resolution: 1 });
         await writer.start(rate);
         delays.enable();
-        await readFor(replica, draws, TURN_MS[context.scale], samples);
+        await readFor(replica, draws, TURN_MS[context.scale], samples, spins);
         delays.disable();
         const written = await writer.stop();
         if (round >= 0) {
           for (const sample of samples) micros[i]!.push(sample);
+          for (const spin of spins) spinMicros[i]!.push(spin);
           loopMs[i]!.push(delays.max / NANOS_PER_MS);
           rates[i]!.push(written);
         }
@@ -108,6 +115,7 @@ async function measure(context: Context, replica: Replica, writer: Writer, draws
   );
   const distributions = loads.flatMap(({ label }, i): Distribution[] => [
     distribution(`getSync, ${label}`, 'µs', micros[i]!),
+    distribution(`arithmetic as long as a read, ${label}`, 'µs', spinMicros[i]!),
     distribution(`longest event-loop delay of a round, ${label}`, 'ms', loopMs[i]!),
   ]);
   const remarks = loads.map(({ label }, i) => {
@@ -118,7 +126,13 @@ async function measure(context: Context, replica: Replica, writer: Writer, draws
   return { comparisons, distributions, remarks };
 }
 
-async function readFor(replica: Replica, { keys }: Draws, ms: number, samples: number[]): Promise<void> {
+async function readFor(
+  replica: Replica,
+  { keys }: Draws,
+  ms: number,
+  samples: number[],
+  spins: number[],
+): Promise<void> {
   const until = performance.now() + ms;
   for (let next = 0; performance.now() < until; ) {
     for (let i = 0; i < READS_PER_TURN; i++) {
@@ -127,9 +141,22 @@ async function readFor(replica: Replica, { keys }: Draws, ms: number, samples: n
       const value = replica.getSync(key);
       samples.push((performance.now() - began) * MICROS_PER_MS);
       check(value !== undefined, `${key} was to be read`);
+      const spun = performance.now();
+      check(spin(next) !== 0, 'the arithmetic is not to be left out');
+      spins.push((performance.now() - spun) * MICROS_PER_MS);
     }
     await nextTurn();
   }
+}
+
+function spin(seed: number): number {
+  let state = seed | 1;
+  for (let i = 0; i < SPINS; i++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+  }
+  return state;
 }
 
 /** The writing process. */

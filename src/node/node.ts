@@ -3,16 +3,12 @@
  * the one is driven by the command line, the other by the application in whose process it lives.
  */
 import { serveClient } from '../client/server.js';
-import { assertKey, KIND_REGISTER } from '../core/entry.js';
-import { assertTtl, endlessDeletion } from '../core/expiry.js';
-import { isStampHex } from '../core/hlc.js';
-import { restoredOf } from '../core/lifecycle.js';
 import type { Row } from '../core/types.js';
 import type { EncodedCache } from '../encoded-cache.js';
-import { isReadmeshError, ReadmeshError } from '../errors.js';
+import { ReadmeshError } from '../errors.js';
 import type { HttpHandler } from '../http.js';
 import { type CoreOptions, TRANSPORT_DEFAULTS } from '../options.js';
-import type { HealthIssue, Range, Receipt, Status } from '../read-store.js';
+import type { Range, Receipt, Status } from '../read-store.js';
 import type {
   DigestReport,
   NodeService,
@@ -22,19 +18,20 @@ import type {
   VerifyReport,
   WriteRequest,
 } from '../service.js';
-import { type DataFolder, openDataFolder, setAside } from '../storage/data-folder.js';
+import type { DataFolder } from '../storage/data-folder.js';
 import { corruptionOf, untrusted, writeFailure } from '../storage/disk-errors.js';
 import { clearRejoin } from '../storage/set-aside.js';
 import { formatAddress } from '../transport/address.js';
-import { Links } from '../transport/links.js';
+import type { Links } from '../transport/links.js';
 import { Listener } from '../transport/listener.js';
 import { backupOf } from './backup.js';
-import { descriptorsLeft, fitPlaces, type Places } from './descriptors.js';
+import { descriptorsLeft, fitPlaces } from './descriptors.js';
 import { bucketEntries, compareMembers, digestOf } from './digest.js';
 import { Driver, delay, type Logger } from './driver.js';
 import { Healing } from './healing.js';
 import { LoopLag } from './loop-lag.js';
-import { type CheckedOptions, checkOptions, configOf, type NodeOptions } from './options.js';
+import { makeLinks, openFolder } from './opening.js';
+import { type CheckedOptions, checkOptions, configOf, type NodeOptions, SILENT } from './options.js';
 import { Quarantine } from './quarantine.js';
 import { ReadThrough } from './read-through.js';
 import { Reads } from './reads.js';
@@ -42,9 +39,10 @@ import { remoteMember } from './remote-member.js';
 import { Returning } from './returning.js';
 import { type StatusSources, statusOf } from './status.js';
 import { StoreRecovery } from './store-recovery.js';
+import { StoreReport } from './store-report.js';
 import { Watchers } from './watch.js';
+import { assertWrite } from './write-door.js';
 
-const SILENT: Logger = { info: () => {}, warn: () => {}, error: () => {} };
 /** How long a start waits for its first batch, ms. A slow disk is seen by the phase, not by a failure. */
 const START_MS = 5_000;
 /** How long a stop waits for the disk and for acknowledgements, ms. */
@@ -52,8 +50,6 @@ const DRAIN_MS = 5_000;
 const INSECURE_WARNING_MS = 60_000;
 /** A member that has not answered `verify` for this long cannot be reached. */
 const VERIFY_REACH_MS_MAX = 5_000;
-const NOBODY_KNOWN_TEXT =
-  'But no member has an address that this node could dial: start it with --join HOST:PORT. Until then its store stays as it is';
 /** How often `ready('synced')` looks again, ms. */
 const SYNC_POLL_MS = 20;
 
@@ -69,6 +65,7 @@ export class Node implements NodeService {
   readonly #makeDriver: (folder: DataFolder) => Driver;
   readonly #makeHealing: (folder: DataFolder) => Healing;
   readonly #recovery: StoreRecovery;
+  readonly #storeReport: StoreReport;
   readonly #returning: Returning;
   readonly #join: readonly string[];
   readonly #links: Links;
@@ -90,8 +87,6 @@ export class Node implements NodeService {
   /** Resolves, with the reason, when this node ended by itself because its store is lost. */
   readonly ended: Promise<ReadmeshError>;
   #onEnded: (error: ReadmeshError) => void = () => {};
-  /** When the store was opened, `performance.now()`, if it had lost something then and may not have it back yet. */
-  #catchingUpSince: number | undefined;
   #insecureWarning: NodeJS.Timeout | undefined;
   #closing: Promise<void> | undefined;
 
@@ -104,7 +99,7 @@ export class Node implements NodeService {
     try {
       const wiring: { node?: Node } = {};
       const places = fitPlaces(TRANSPORT_DEFAULTS, descriptorsLeft());
-      const links = makeLinks(wiring, checked, places);
+      const links = makeLinks(() => wiring.node?.driver, checked, places);
       let address = '';
       let listening = '';
       if (checked.listen !== undefined) {
@@ -181,9 +176,10 @@ export class Node implements NodeService {
     );
     this.#makeDriver = (opened) => this.#driverOf(opened, options, checked);
     this.#driver = this.#makeDriver(folder);
-    this.#noteLosses(folder);
-    this.#noteRestored();
     this.#recovery = this.#superviseStore(folder, options.rebuild === true);
+    this.#storeReport = this.#reportOnStore();
+    this.#storeReport.opened(folder);
+    this.#storeReport.noteRestored(folder);
     this.#join = checked.join;
     this.#returning = new Returning(
       folder.path,
@@ -268,14 +264,14 @@ export class Node implements NodeService {
       startedAt: this.#startedAt,
       ...this.#healing.status(),
       issues: [
-        ...this.#storeIssues(),
+        ...this.#storeReport.issues(),
         ...this.#healing.issues(),
         ...this.#returning.issues(),
         ...this.#quarantine.issues(),
         ...this.#loopLag.issues(),
       ],
       quarantined: this.#quarantine.size,
-      store: this.#storeStatus(),
+      store: this.#storeReport.status(),
       setAside: this.#returning.status(),
       isOutdated: this.#isOutdated,
       cache: this.reads.cacheStats,
@@ -538,6 +534,20 @@ export class Node implements NodeService {
     );
   }
 
+  #reportOnStore(): StoreReport {
+    return new StoreReport(
+      {
+        core: () => this.#driver.core,
+        folder: () => this.#folder,
+        recovery: this.#recovery,
+        fatal: () => this.#fatal,
+        isOutdated: () => this.#isOutdated,
+        isAlone: () => this.#reachable().length === 0,
+      },
+      this.#logger,
+    );
+  }
+
   /** As after a restart, but for the faces and the sockets, which stayed. */
   #resume(folder: DataFolder): void {
     const old = this.#driver;
@@ -547,39 +557,10 @@ export class Node implements NodeService {
     this.#driver = this.#makeDriver(folder);
     void old.close();
     this.reads.useStore(folder.store, this.#healing);
-    this.#noteLosses(folder);
+    this.#storeReport.opened(folder);
     this.#driver.start(this.#links);
     this.#healing.start();
     this.#onState();
-  }
-
-  #noteLosses(folder: DataFolder): void {
-    const lost = folder.evidence.some((evidence) => evidence !== 'unproved');
-    this.#catchingUpSince = lost ? performance.now() : undefined;
-    if (folder.evidence.length > 0)
-      this.#logger[lost ? 'warn' : 'info'](
-        { event: 'store-evidence', evidence: folder.evidence.join(' ') },
-        'the store may be an older state than the last one: a new origin, and what is missing comes from the other members',
-      );
-  }
-
-  /** Until a restored store was served together with its cluster, its age is told, and it has yet to catch up. */
-  #noteRestored(): void {
-    const restored = restoredOf(this.#folder.store.recovered.meta);
-    if (restored?.isUnmet !== true) return;
-    this.#catchingUpSince = performance.now();
-    const ageMs = Date.now() - restored.takenAtMs;
-    const takenAt = new Date(restored.takenAtMs).toISOString();
-    this.#logger.warn(
-      { event: 'store-restored', takenAt, ageMs, node: restored.node },
-      `the store was restored from a backup that was taken of "${restored.node}" at ${takenAt}: a new origin, and what was written since comes from the other members`,
-    );
-  }
-
-  /** All that the members had announced since then is here. */
-  #hasCaughtUp(since: number): boolean {
-    const { core } = this.#driver;
-    return !core.identity.unmet && core.coversAnnouncedSince(since);
   }
 
   /** Ends this node: its store is lost while it runs. Nothing is acknowledged from here on. */
@@ -591,49 +572,6 @@ export class Node implements NodeService {
     this.#onEnded(error);
     // Whoever closes it sees whether that fails.
     this.close().catch(() => undefined);
-  }
-
-  #storeIssues(): HealthIssue[] {
-    const issues: HealthIssue[] = [];
-    const failure = this.#fatal ?? this.#recovery.failure;
-    if (this.#isOutdated)
-      issues.push({
-        code: 'OUTDATED',
-        message: `${this.#driver.core.outdatedText}${this.#reachable().length > 0 ? '' : `. ${NOBODY_KNOWN_TEXT}`}`,
-      });
-    else if (failure !== undefined) issues.push({ code: failure.code, message: failure.message });
-    if (this.#catchingUpSince !== undefined) {
-      if (this.#hasCaughtUp(this.#catchingUpSince)) this.#catchingUpSince = undefined;
-      else
-        issues.push({
-          code: 'CATCHING_UP',
-          message:
-            'the store lacked the latest writes when it was opened (lost, or restored from a backup): they are being fetched from the other members',
-        });
-    }
-    return issues;
-  }
-
-  #storeStatus(): NonNullable<Status['store']> {
-    const { failure, failedForMs, attempts, reopenings, isClosed } = this.#recovery;
-    const restored = restoredOf(this.#folder.store.recovered.meta);
-    return {
-      ...(failure === undefined
-        ? {}
-        : { failure: { message: failure.message, forMs: Math.round(failedForMs), attempts } }),
-      readable: !isClosed && this.#fatal === undefined,
-      reopenings,
-      evidence: [...this.#folder.evidence],
-      ...(restored === undefined
-        ? {}
-        : {
-            restored: {
-              node: restored.node,
-              takenAt: new Date(restored.takenAtMs).toISOString(),
-              restoredAt: new Date(restored.restoredAtMs).toISOString(),
-            },
-          }),
-    };
   }
 
   #openFaces(listener: Listener): void {
@@ -666,65 +604,4 @@ export class Node implements NodeService {
     warn();
     this.#insecureWarning = setInterval(warn, INSECURE_WARNING_MS).unref();
   }
-}
-
-/** The door of every write, whichever face it comes by. Throws before anything has changed. */
-function assertWrite(request: WriteRequest, options: CoreOptions): void {
-  const { ops, replicas, timeoutMs } = request;
-  const { batchOpsMax, batchBytesMax, valueBytesMax } = options;
-  if (ops.length === 0) throw new ReadmeshError('INVALID_OPTION', 'a batch has at least one operation');
-  if (ops.length > batchOpsMax)
-    throw new ReadmeshError('BATCH_TOO_LARGE', `a batch has at most ${batchOpsMax} operations: split it`);
-  let bytes = 0;
-  for (const { key, kind, value, stamp, ttlMs } of ops) {
-    bytes += assertKey(key) + value.length;
-    if (value.length > valueBytesMax)
-      throw new ReadmeshError(
-        'VALUE_TOO_LARGE',
-        `a value has at most ${valueBytesMax} encoded bytes, this one ${value.length}`,
-      );
-    assertTtl(ttlMs);
-    if (ttlMs !== undefined && kind !== KIND_REGISTER) throw endlessDeletion();
-    if (typeof stamp === 'string' && !isStampHex(stamp))
-      throw new ReadmeshError('INVALID_OPTION', 'a stamp is 32 lower-case hex digits');
-  }
-  if (bytes > batchBytesMax && ops.length > 1)
-    throw new ReadmeshError('BATCH_TOO_LARGE', `a batch has at most ${batchBytesMax} bytes: split it`);
-  if (replicas !== undefined && (!Number.isInteger(replicas) || replicas < 1))
-    throw new ReadmeshError('INVALID_OPTION', 'replicas is an integer from 1 up');
-  if (timeoutMs !== undefined && !(Number.isFinite(timeoutMs) && timeoutMs > 0))
-    throw new ReadmeshError('INVALID_OPTION', 'timeoutMs is a number of milliseconds above 0');
-}
-
-async function openFolder(options: NodeOptions, checked: CheckedOptions): Promise<DataFolder> {
-  const flush = options.flush ?? true;
-  if (options.rebuild !== true) return openDataFolder(checked.data, { flush });
-  try {
-    return await openDataFolder(checked.data, { flush });
-  } catch (error) {
-    if (!isReadmeshError(error) || error.code !== 'STORE_UNTRUSTED') throw error;
-    const aside = await setAside(checked.data);
-    (options.logger ?? SILENT).warn(
-      { event: 'set-aside', aside, reason: error.message },
-      'the store was set aside, nothing of it is deleted, and the data is copied from the other members',
-    );
-    return openDataFolder(checked.data, { flush });
-  }
-}
-
-function makeLinks(wiring: { node?: Node }, checked: CheckedOptions, places: Places): Links {
-  const { frameBytesMax, linkQueueBytesMax } = checked.tuning;
-  const driver = (): Driver | undefined => wiring.node?.driver;
-  return new Links(
-    { ...TRANSPORT_DEFAULTS, ...places, frameBytesMax, linkQueueBytesMax },
-    {
-      onOpen: (link, { dialed }) => driver()?.input({ type: 'link-opened', link, dialed }),
-      onMessage: (link, bytes) => driver()?.receive(link, bytes),
-      onAlive: (link) => driver()?.input({ type: 'link-alive', link }),
-      onCongested: (link) => driver()?.input({ type: 'link-congested', link }),
-      onDrained: (link) => driver()?.input({ type: 'link-drained', link }),
-      onClosed: (link) => driver()?.input({ type: 'link-closed', link }),
-      onDialFailed: (address, reason) => driver()?.input({ type: 'dial-failed', address, reason }),
-    },
-  );
 }
