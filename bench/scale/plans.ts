@@ -14,7 +14,7 @@ function plan(nodes: number, settleMs: number, idleMs: number, updates: number):
  * interval: an idle watch need then not be as long as the interval between two pulses of one member.
  */
 export const PLANS: Record<ScaleSize, readonly FleetPlan[]> = {
-  full: [plan(10, 20_000, 60_000, 100), plan(100, 120_000, 60_000, 100), plan(1_000, 120_000, 30_000, 100)],
+  full: [plan(10, 20_000, 60_000, 100), plan(100, 120_000, 60_000, 100), plan(1_000, 200_000, 30_000, 100)],
   quick: [plan(10, 20_000, 20_000, 50), plan(100, 90_000, 20_000, 50)],
   smoke: [plan(10, 5_000, 5_000, 10)],
 };

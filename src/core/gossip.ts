@@ -330,7 +330,7 @@ export class Gossip {
     this.#pulses.set(origin, { counter, suspect: false });
     const usual = this.#pulseMs;
     const isUsual = this.#pulseGapMs >= usual;
-    this.#pulseAt = now.mono + (isUsual ? usual : this.#core.jitter(this.#pulseGapMs));
+    this.#pulseAt = now.mono + (isUsual ? usual : this.#pulseGapMs * (0.5 + this.#core.deps.random()));
     this.#pulseGapMs = Math.min(this.#pulseGapMs * 2, usual);
     this.#flood(this.#ownPulse(counter));
   }
