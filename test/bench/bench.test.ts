@@ -45,7 +45,7 @@ describe('in a smoke run every bench verifies its own results and leaves nothing
     { name: 'import', comparisons: 1, distributions: 0 },
     { name: 'watch-latency', comparisons: 2, distributions: 2, without: ['Redis', 'NATS', 'etcd'] },
     { name: 'propagation', comparisons: 2, distributions: 4 },
-    { name: 'busy-reads', comparisons: 2, distributions: 6 },
+    { name: 'busy-reads', comparisons: 2, distributions: 9 },
     { name: 'reclaim', comparisons: 1, distributions: 3 },
     { name: 'footprint', comparisons: 2, distributions: 0 },
     { name: 'growth', comparisons: 3, distributions: 0 },
