@@ -26,6 +26,8 @@ export class SetAside {
   readonly #stores: OldStore[] = [];
   /** The file. */
   readonly kept = new Map<string, Row>();
+  /** Neither brought back nor kept, since they were over by then. */
+  readonly #expired = new Map<string, Row>();
   returned = 0;
   #members: string[] | undefined;
 
@@ -41,6 +43,7 @@ export class SetAside {
   /** An empty disk has taken the place of the host's. Returns what was set aside, and is gone. */
   wipe(): Image[] {
     this.kept.clear();
+    this.#expired.clear();
     this.#members = undefined;
     return this.#stores.splice(0).map(({ image }) => image);
   }
@@ -60,11 +63,13 @@ export class SetAside {
     return { join: [...new Set([...join, ...known])], found: found && !mustRejoin, mustRejoin };
   }
 
-  /** Whether an old store or the file has it: then it is not lost. */
+  /** Whether an old store or the file has it, or had it until it was over: then it is not lost. */
   holds(key: string, stamp: StampHex): boolean {
     const has = (row: Row | undefined): boolean => row !== undefined && stampHexOf(row) >= stamp;
     return (
-      has(this.kept.get(key)) || this.#stores.some(({ image, done }) => !done && has(image.rows.get(key)))
+      has(this.kept.get(key)) ||
+      has(this.#expired.get(key)) ||
+      this.#stores.some(({ image, done }) => !done && has(image.rows.get(key)))
     );
   }
 
@@ -128,6 +133,7 @@ export class SetAside {
       const row = store.image.rows.get(key)!;
       const verdict = core.verdictOn(known, key, row);
       if (verdict === 'keep') this.kept.set(key, row);
+      else if (verdict === 'expired') this.#expired.set(key, row);
       else if (verdict === 'return') back.push([key, row]);
     }
     if (back.length === 0) return then();
