@@ -24,6 +24,7 @@ import type { Links } from './links.js';
 import { type MembersNews, noNews } from './membership.js';
 import type { Beat, Members, Pulse, Resend, VectorEntry } from './messages.js';
 import type { Peer } from './peer.js';
+import { PulseClock } from './pulse-clock.js';
 import type { Trees } from './trees.js';
 import type { OriginId } from './types.js';
 
@@ -35,11 +36,6 @@ const PULSES_PER_BEAT = 10;
  * that are lost on it, so that a way with fewer hops is preferred to one that is a few milliseconds shorter.
  */
 const HOP_MS = 5;
-/**
- * The first pulse comes within this many beats of the start; then the interval doubles until it is the usual one. Until
- * then it is drawn: members that were switched on together would else pulse together ever after.
- */
-const FIRST_PULSE_BEATS = 10;
 /** A longer vector is greeted with by its hash; whoever's differs asks for the whole. */
 const GREETED_ENTRIES_MAX = 64;
 /** A peer is asked for its whole state at most this often, ms: the answer takes a round trip. */
@@ -69,9 +65,7 @@ export class Gossip {
   readonly #trees: Trees;
   /** The newest pulse of every member heard of, this node's own included. */
   readonly #pulses = new Map<OriginId, { counter: number; suspect: boolean }>();
-  #pulseAt = 0;
-  /** Until the next but one pulse, ms, while that is less than the usual interval. */
-  #pulseGapMs = 0;
+  readonly #clock: PulseClock;
   /** Pulses that came, and do not count yet: by origin. */
   readonly #held = new Map<OriginId, HeldPulse>();
   /** Members that this node dialed and lost: when they were last heard. */
@@ -87,6 +81,7 @@ export class Gossip {
     this.#lifecycle = lifecycle;
     this.#links = links;
     this.#trees = trees;
+    this.#clock = new PulseClock(core.deps.random);
   }
 
   /** Members whose pulses are known, and those on hold. */
@@ -97,8 +92,7 @@ export class Gossip {
   start(): void {
     const { timers, now, options } = this.#core;
     timers.set('beat', now.mono + this.#core.jitter(options.beatMs));
-    this.#pulseGapMs = FIRST_PULSE_BEATS * options.beatMs;
-    this.#pulseAt = now.mono + this.#core.deps.random() * this.#pulseGapMs;
+    this.#clock.start(now.mono, options.beatMs);
   }
 
   /** A link was accepted: say who we are, and what we have. */
@@ -133,7 +127,7 @@ export class Gossip {
     this.#beatAll();
     core.sealing.beat();
     if (!isSparse(core)) return;
-    if (core.now.mono >= this.#pulseAt) this.#pulse(0);
+    if (this.#clock.isDue(core.now.mono)) this.#pulse(0);
     this.#accuse();
   }
 
@@ -328,10 +322,7 @@ export class Gossip {
     const { origin } = identity;
     const counter = Math.max(known, this.#pulses.get(origin)?.counter ?? now.wall) + 1;
     this.#pulses.set(origin, { counter, suspect: false });
-    const usual = this.#pulseMs;
-    const isUsual = this.#pulseGapMs >= usual;
-    this.#pulseAt = now.mono + (isUsual ? usual : this.#pulseGapMs * (0.5 + this.#core.deps.random()));
-    this.#pulseGapMs = Math.min(this.#pulseGapMs * 2, usual);
+    this.#clock.pulsed(now.mono, this.#pulseMs);
     this.#flood(this.#ownPulse(counter));
   }
 

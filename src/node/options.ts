@@ -8,6 +8,7 @@ import { CORE_DEFAULTS, type CoreOptions, DEFAULT_CLUSTER, MAY_BE_ZERO } from '.
 import { type Address, formatAddress, isLoopback, parseAddress } from '../transport/address.js';
 import type { Logger } from './driver.js';
 
+/** Logs nothing: the default. */
 export const SILENT: Logger = { info: () => {}, warn: () => {}, error: () => {} };
 
 export interface NodeOptions {

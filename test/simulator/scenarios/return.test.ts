@@ -9,7 +9,18 @@ import { Violation } from '../faults.js';
 import { RETURN_MUTANTS } from '../mutants.js';
 import { type Copies, copyWithBugs } from '../mutate.js';
 import type { SimNode } from '../node.js';
-import { code, del, expectEqual, issuesOf, putNow, type Stage, stage, valueAt } from './stage.js';
+import {
+  code,
+  del,
+  expectEqual,
+  issuesOf,
+  putNow,
+  putOp,
+  type Stage,
+  stage,
+  valueAt,
+  writeOps,
+} from './stage.js';
 
 const LEASE_MS = 20_000;
 const SLACK_MS = 8_000;
@@ -117,6 +128,22 @@ test('what is too old is kept in a file, and nothing that was deleted comes back
   expect([...nodes[0]!.disk.image.rows.keys()]).toEqual([]);
   world.run(10_000);
   expect(c.aside.returned).toBe(0);
+});
+
+test('what expired while its store waited to be brought back is neither brought back nor kept, and no loss', () => {
+  const { world, nodes } = staged(['a', 'b', 'c']);
+  const [a, , c] = nodes as [SimNode, SimNode, SimNode];
+  world.partition([c]);
+  const pending = writeOps(c, [{ ...putOp('short', 'lived'), ttlMs: LEASE_MS }], ALONE);
+  const own = putNow(c, 'own', 'v', ALONE);
+  expect([code(pending), code(own)]).toEqual(['ok', 'ok']);
+  world.run(LEASE_MS + SLACK_MS);
+  world.healAll();
+  expect(haveReturned([c])).toBe(true);
+  expectEqual(nodes);
+  expect([valueAt(a, 'own'), valueAt(a, 'short'), c.aside.kept.size]).toEqual(['v', undefined, 0]);
+  const stamp = pending.result!.stamp!;
+  expect([c.aside.holds('short', stamp), c.aside.holds('never written', stamp)]).toEqual([true, false]);
 });
 
 test('an old backup, and a copy of it at another host, are recognised: no deleted key comes back', () => {
